@@ -1,0 +1,168 @@
+"""One unit of work: a write transaction with the events and jobs that it causes.
+
+Only an edge (an HTTP handler, a job runner, a sweeper) opens one, by `Database.transaction()`. Services get it as
+their first argument and never commit. Nothing is sent over a network inside it.
+"""
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import RowMapping, insert, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql import Executable
+from sqlalchemy.sql.elements import ColumnElement
+from sqlalchemy.sql.expression import literal, literal_column
+from sqlalchemy.sql.schema import Table
+from sqlalchemy.sql.selectable import Select
+
+from crm_core.events import DomainEvent, Listeners
+from crm_core.jobs import JobRow, NewJob
+from crm_core.schema import event as event_table
+from crm_core.schema import job as job_table
+
+Row = RowMapping
+
+
+class UnitOfWork:
+    """Attributes: `conn` the connection in its transaction, `now` the instant all its rows carry (ms),
+    `dialect` "sqlite" or "postgresql"."""
+
+    def __init__(self, conn: AsyncConnection, *, now: int, dialect: str, listeners: Listeners, tx_offset: int,
+                 local_lease: "tuple[str, int] | None") -> None:
+        self.conn = conn
+        self.now = now
+        self.dialect = dialect
+        self._listeners = listeners
+        self._tx_offset = tx_offset
+        #: (token, milliseconds): jobs due now are born leased to this process' own runner
+        self._local_lease = local_lease
+        self._events: list[DomainEvent] = []
+        self._jobs: list[NewJob] = []
+        self._after_commit: list[Callable[[], None]] = []
+        self.local_jobs: list[JobRow] = []
+
+    # --- statements -------------------------------------------------------------------------------------------
+    async def execute(self, statement: Executable, parameters: Any = None) -> Any:
+        return await self.conn.execute(statement, parameters)
+
+    async def rows(self, statement: Executable) -> Sequence[Row]:
+        return (await self.conn.execute(statement)).mappings().all()
+
+    async def row(self, statement: Executable) -> Row | None:
+        """The first row or None."""
+        return (await self.conn.execute(statement)).mappings().first()
+
+    async def scalar(self, statement: Executable) -> Any:
+        return (await self.conn.execute(statement)).scalar()
+
+    async def insert(self, table: Table, values: Mapping[str, Any]) -> int:
+        """Insert one row, return its id."""
+        result = await self.conn.execute(insert(table).values(**values).returning(table.c.id))
+        return int(result.scalar_one())
+
+    async def insert_new(self, table: Table, values: Mapping[str, Any], *, key: Sequence[str],
+                         returning: ColumnElement[Any] | None = None) -> Any:
+        """Insert unless a row with the same `key` columns exists. Returns `returning` (default: the first key
+        column) of the new row, or None if there was one. On Postgres it waits for a concurrent twin to end."""
+        dialect = postgresql if self.dialect == "postgresql" else sqlite
+        column = returning if returning is not None else table.c[key[0]]
+        statement = (
+            dialect.insert(table).values(**values).on_conflict_do_nothing(index_elements=list(key)).returning(column)
+        )
+        return (await self.conn.execute(statement)).scalar()
+
+    def lock(self, statement: Select[Any], *, skip_locked: bool = False) -> Select[Any]:
+        """FOR UPDATE where it means something; SQLite's writer is alone anyway."""
+        return statement.with_for_update(skip_locked=skip_locked) if self.dialect == "postgresql" else statement
+
+    # --- outbox -----------------------------------------------------------------------------------------------
+    async def emit(self, event: DomainEvent) -> None:
+        """Record an event and call its listeners now, in this transaction."""
+        self._events.append(event)
+        for listener in self._listeners.get(event.kind, ()):
+            await listener(self, event)
+
+    def enqueue(self, job: NewJob) -> None:
+        """Ask for a job; its row is written with this transaction."""
+        self._jobs.append(job)
+
+    def after_commit(self, callback: Callable[[], None]) -> None:
+        """Call this once the transaction is durable; lost on a crash, so for hints and caches only."""
+        self._after_commit.append(callback)
+
+    @property
+    def wrote_events(self) -> bool:
+        return bool(self._events)
+
+    @property
+    def wrote_jobs(self) -> bool:
+        return bool(self._jobs)
+
+    async def flush_outbox(self) -> None:
+        """Write the collected events and jobs. Called once by the transaction's owner before it commits."""
+        if self._events:
+            tx: ColumnElement[Any]
+            if self.dialect == "postgresql":
+                tx = literal_column("pg_current_xact_id()::text::bigint") + literal(self._tx_offset)
+            else:
+                tx = literal(0)
+            await self.conn.execute(
+                insert(event_table).values(
+                    [
+                        {
+                            "tx": tx,
+                            "kind": e.kind,
+                            "at": self.now,
+                            "actor": e.actor,
+                            "subject_kind": e.subject_kind,
+                            "subject_id": e.subject_id,
+                            "inquiry_id": e.inquiry_id,
+                            "conversation_id": e.conversation_id,
+                            "payload": dict(e.payload),
+                            "audience": e.audience.as_data(),
+                        }
+                        for e in self._events
+                    ]
+                )
+            )
+        for job in self._jobs:
+            await self._insert_job(job)
+
+    async def _insert_job(self, job: NewJob) -> None:
+        run_at = self.now if job.run_at is None else job.run_at
+        mine = self._local_lease if run_at <= self.now else None
+        token = secrets.token_hex(8) if mine else None
+        values = {
+            "name": job.name,
+            "args": dict(job.args),
+            "queue": job.queue,
+            "lane": job.lane,
+            "order_key": job.order_key,
+            "state": "leased" if mine else "ready",
+            "run_at": run_at,
+            "attempts": 1 if mine else 0,
+            "max_attempts": job.max_attempts,
+            "lease_until": self.now + mine[1] if mine else None,
+            "lease_token": token,
+            "dedupe": job.dedupe,
+            "created_at": self.now,
+        }
+        if job.dedupe is None:
+            job_id = await self.insert(job_table, values)
+        else:
+            job_id = await self.insert_new(job_table, values, key=["dedupe"], returning=job_table.c.id)
+        if mine and token and job_id is not None:
+            self.local_jobs.append(
+                JobRow(id=int(job_id), name=job.name, args=job.args, lane=job.lane, order_key=job.order_key, attempts=1,
+                       max_attempts=job.max_attempts, lease_token=token, created_at=self.now)
+            )
+
+    def committed(self) -> None:
+        """Run the after-commit callbacks. Called by the transaction's owner."""
+        for callback in self._after_commit:
+            callback()
+
+    async def reload(self, table: Table, row_id: int) -> Row | None:
+        return await self.row(select(table).where(table.c.id == row_id))
