@@ -14,8 +14,9 @@ _FOUND = pytest.StashKey[dict[str, set[str]]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_FOUND] = defaultdict(set)
-    config.pluginmanager.register(_Listener(config.stash[_FOUND]), "switchboard-skips")
+    found: dict[str, set[str]] = defaultdict(set)
+    config.stash[_FOUND] = found
+    config.pluginmanager.register(_Listener(found), "switchboard-skips")
 
 
 class _Listener:

@@ -17,14 +17,14 @@ ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "switchboard" / "migrations" / "alembic.ini"
 
 
-def alembic(url: str, *arguments: str) -> str:
-    """Run alembic on a database; return what it printed.
+def alembic(config: Path, url: str, *arguments: str) -> str:
+    """Run alembic with this configuration on a database; return what it printed.
 
     Raises:
         SystemExit: it failed; its output has been shown.
     """
     result = subprocess.run(
-        [sys.executable, "-m", "alembic", "-c", str(CONFIG), *arguments],
+        [sys.executable, "-m", "alembic", "-c", str(config), *arguments],
         check=False,
         cwd=ROOT,
         env=os.environ | {"SWITCHBOARD_DATABASE_URL": url, "PYTHONPATH": str(ROOT)},
@@ -38,22 +38,26 @@ def alembic(url: str, *arguments: str) -> str:
     return result.stdout
 
 
-def check(url: str) -> None:
-    """Upgrade an empty database to the head and compare it with the models."""
-    heads = alembic(url, "heads").split("\n")
+def check(config: Path, url: str) -> None:
+    """Upgrade an empty database to the head and compare it with the models.
+
+    Raises:
+        SystemExit: they differ, or a migration failed.
+    """
+    heads = alembic(config, url, "heads").split("\n")
     if (count := sum("(head)" in line for line in heads)) != 1:
         raise SystemExit(f"the migration history has {count} heads, it must have one")
-    alembic(url, "upgrade", "head")
-    print(alembic(url, "check").strip(), f"[{url.split(':', 1)[0]}]")
+    alembic(config, url, "upgrade", "head")
+    print(alembic(config, url, "check").strip(), f"[{url.split(':', 1)[0]}]")
 
 
 def main() -> None:
     if not CONFIG.exists():
         raise SystemExit(f"{CONFIG.relative_to(ROOT)} does not exist")
     with tempfile.TemporaryDirectory(prefix="sbt-migrations-") as folder:
-        check(f"sqlite+aiosqlite:///{folder}/check.db")
+        check(CONFIG, f"sqlite+aiosqlite:///{folder}/check.db")
     with PostgresServer() as server:
-        check(server.create_database())
+        check(CONFIG, server.create_database())
 
 
 if __name__ == "__main__":

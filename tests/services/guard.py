@@ -23,6 +23,9 @@ def main(directory: Path, pid_file: Path, stop_signal: int) -> None:
     for stream in range(3):
         os.dup2(os.open(os.devnull, os.O_RDWR), stream)
     fcntl.flock(lock, fcntl.LOCK_EX)
+    # After a failed start there can be a second guard: the first one has done it all.
+    if not (directory / "holders").exists():
+        return
     _end(directory, pid_file, stop_signal)
     # Moved first: a newcomer with the same key then makes a fresh one instead of meeting a half-deleted one.
     doomed = directory.with_name(f"{directory.name}.{os.getpid()}.gone")

@@ -253,6 +253,10 @@ class PostgresServer:
         """Make the data directory and start the server on a free port."""
         path = directory.path
         home = path / "db"
+        # Before anything else: a run killed in the middle of initdb must not leave its files either.
+        directory.guard(home / "data" / "postmaster.pid", stop_signal=signal.SIGQUIT)
+        # Another worker may have failed here before us.
+        shutil.rmtree(home, ignore_errors=True)
         home.mkdir(mode=0o700)
         if account := _account():
             os.chown(home, account.pw_uid, account.pw_gid)
@@ -269,7 +273,6 @@ class PostgresServer:
                 break
         else:
             raise ServiceUnavailableError(f"PostgreSQL did not start:\n{tail(home / 'log')}")
-        directory.guard(home / "data" / "postmaster.pid", stop_signal=signal.SIGQUIT)
 
     def _launch(self, path: Path) -> bool:
         home = path / "db"
@@ -299,6 +302,8 @@ class PostgresServer:
     def _run(self, program: str, *arguments: str) -> None:
         assert self._binaries is not None
         account = _account()
+        if not (self._binaries / program).exists():
+            raise ServiceUnavailableError(f"{self._binaries / program} does not exist")
         result = subprocess.run(
             [str(self._binaries / program), *arguments],
             check=False,

@@ -79,6 +79,7 @@ class RedisServer:
         binary = self._binary or find_redis()
         directory = HeldDirectory("redis")
         try:
+            directory.guard(directory.path / "pid", stop_signal=signal.SIGTERM)
             # Somebody may take the port between our look and the server's bind.
             for _ in range(5):
                 self._port = free_port()
@@ -86,7 +87,6 @@ class RedisServer:
                     break
             else:
                 raise ServiceUnavailableError(f"{binary} did not start:\n{tail(directory.path / 'log')}")
-            directory.guard(directory.path / "pid", stop_signal=signal.SIGTERM)
         except BaseException:
             directory.release()
             self._port = 0
