@@ -260,7 +260,10 @@ class PostgresServer:
         home.mkdir(mode=0o700)
         if account := _account():
             os.chown(home, account.pw_uid, account.pw_gid)
-        self._binaries = _reachable(self._binaries or find_binaries(), path)
+        binaries = self._binaries or find_binaries()
+        if not (binaries / "initdb").exists():
+            raise ServiceUnavailableError(f"{binaries / 'initdb'} does not exist")
+        self._binaries = _reachable(binaries, path)
         locale = "en_US.UTF-8" if sys.platform == "darwin" else "C.UTF-8"
         self._run(
             *("initdb", "--pgdata", str(home / "data"), "--username", _USER, "--auth", "trust", "--no-sync"),
@@ -302,8 +305,6 @@ class PostgresServer:
     def _run(self, program: str, *arguments: str) -> None:
         assert self._binaries is not None
         account = _account()
-        if not (self._binaries / program).exists():
-            raise ServiceUnavailableError(f"{self._binaries / program} does not exist")
         result = subprocess.run(
             [str(self._binaries / program), *arguments],
             check=False,
