@@ -108,11 +108,13 @@ class WebChatChannel(Channel):
         return SendResult(external_ids=(outbound.ref,), state="sent")
 
 
-def to_item(frame: Mapping[str, Any], *, visitor_id: str, received_at: int) -> RawItem:
-    """A visitor's frame as the row to store, `visitor_id` being the session's. Raises Malformed, naming the
-    field.
+def to_item(
+    frame: Mapping[str, Any], *, visitor_id: str, received_at: int, external_id: str | None = None
+) -> RawItem:
+    """A visitor's frame as the row to store. Raises Malformed, naming the field.
 
-    The same `client_id` of the same visitor gives the same dedupe key: a retry is no second message.
+    `visitor_id` and `external_id` (the subject of a checked JWT) are the session's; the frame's own are
+    ignored. The same `client_id` of the same visitor gives the same dedupe key: a retry is no second message.
     """
     client_id = _id(frame.get("client_id"))
     if client_id is None:
