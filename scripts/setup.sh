@@ -29,7 +29,7 @@ find_python() {
 }
 
 setup_python() {
-  local stamp uv_version
+  local stamp uv_lock uv_version
   # The path is part of the hash: a moved or copied checkout has an environment that points elsewhere.
   stamp=".venv/.setup-$( (printf '%s\0' pyproject.toml requirements.lock | hash_of; pwd) | cksum | cut -d' ' -f1)"
   if [ -f "$stamp" ] && .venv/bin/python -c '' 2>/dev/null; then
@@ -47,10 +47,14 @@ setup_python() {
     fi
   fi
   rm -f .venv/.setup-*
-  uv_version=$(sed -n 's/^ *"uv==\([0-9.]*\)",.*/\1/p' pyproject.toml)
+  # Even the installer is checked against the lock's hashes.
+  uv_lock=$(awk '/^uv==/ {p=1} p {print} p && !/\\$/ {exit}' requirements.lock)
+  uv_version=${uv_lock#uv==}
+  uv_version=${uv_version%% *}
   if [ "$(.venv/bin/uv --version 2>/dev/null | cut -d' ' -f2)" != "$uv_version" ]; then
     say "Installing uv $uv_version"
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check "uv==$uv_version"
+    printf '%s\n' "$uv_lock" > .venv/uv.lock
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.lock
   fi
   say "Installing the locked packages"
   export UV_PYTHON_DOWNLOADS=never VIRTUAL_ENV="$PWD/.venv"
