@@ -194,7 +194,7 @@ dates = st.dates(datetime(2024, 6, 1).date(), datetime(2026, 6, 1).date()).map(s
 specs = st.fixed_dictionaries(
     {
         "tz": st.sampled_from(ZONES),
-        "week": st.fixed_dictionaries({day: hours for day in WEEKDAYS}),
+        "week": st.fixed_dictionaries(dict.fromkeys(WEEKDAYS, hours)),
         "holidays": st.lists(dates, max_size=4),
         "special": st.dictionaries(dates, hours, max_size=3),
         "breaks": st.dictionaries(dates, hours, max_size=3),
