@@ -3,7 +3,18 @@
 All instants are integer milliseconds UTC, so both databases order them identically.
 """
 
-from sqlalchemy import Boolean, Column, ForeignKey, Index, Integer, String, Table, Text, UniqueConstraint
+from sqlalchemy import (
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
 
 from crm_core.db.types import Big, Id, Json, Ms, metadata
 
@@ -66,8 +77,12 @@ sla_clock = Table(
     Column("version", Integer, nullable=False),
     UniqueConstraint("inquiry_id", "metric", "instance", name="uq_sla_clock_instance"),
 )
-Index("ix_sla_clock_next_fire_at", sla_clock.c.next_fire_at, postgresql_where=sla_clock.c.next_fire_at.is_not(None),
-      sqlite_where=sla_clock.c.next_fire_at.is_not(None))
+Index(
+    "ix_sla_clock_next_fire_at",
+    sla_clock.c.next_fire_at,
+    postgresql_where=sla_clock.c.next_fire_at.is_not(None),
+    sqlite_where=sla_clock.c.next_fire_at.is_not(None),
+)
 
 sla_event = Table(
     "sla_event",
@@ -101,8 +116,12 @@ agent_state = Table(
     Column("load_max", Integer, nullable=False),
     Column("wrapup_until", Ms, nullable=True),
 )
-Index("ix_agent_state_lease", agent_state.c.lease_until, postgresql_where=agent_state.c.routable,
-      sqlite_where=agent_state.c.routable)
+Index(
+    "ix_agent_state_lease",
+    agent_state.c.lease_until,
+    postgresql_where=text("routable"),
+    sqlite_where=text("routable"),
+)
 
 agent_slot = Table(
     "agent_slot",
@@ -149,10 +168,14 @@ work_item = Table(
     Column("teams_seen", Json, nullable=False),
     Column("channel", String(10), nullable=False),
     Column("kind", String(10), nullable=False),  # ticket | lead | call | callback
-    Column("requirements", Json, nullable=False),  # {"required": {skill: level}, "preferred": {…}, "hard": […]}
+    Column(
+        "requirements", Json, nullable=False
+    ),  # {"required": {skill: level}, "preferred": {…}, "hard": […]}
     Column("priority", String(10), nullable=False),
     Column("vip", Boolean, nullable=False),
-    Column("state", String(10), nullable=False),  # parked | waiting | offered | assigned | wrapup | done | cancelled | abandoned
+    Column(
+        "state", String(10), nullable=False
+    ),  # parked | waiting | offered | assigned | wrapup | done | cancelled | abandoned
     Column("order_key", Ms, nullable=False),
     Column("order_parts", Json, nullable=False),  # metric, due, boosts: what the key is made of
     Column("due_at", Ms, nullable=True),
@@ -175,12 +198,24 @@ work_item = Table(
     UniqueConstraint("source_kind", "source_id", "attempt", name="uq_work_item_source"),
     Index("ix_work_item_inquiry_id", "inquiry_id"),
 )
-Index("ix_work_item_next_step_at", work_item.c.next_step_at,
-      postgresql_where=work_item.c.next_step_at.is_not(None), sqlite_where=work_item.c.next_step_at.is_not(None))
-Index("ix_work_item_wake_at", work_item.c.wake_at, postgresql_where=work_item.c.wake_at.is_not(None),
-      sqlite_where=work_item.c.wake_at.is_not(None))
-Index("ix_work_item_owner_id", work_item.c.owner_id, postgresql_where=work_item.c.owner_id.is_not(None),
-      sqlite_where=work_item.c.owner_id.is_not(None))
+Index(
+    "ix_work_item_next_step_at",
+    work_item.c.next_step_at,
+    postgresql_where=work_item.c.next_step_at.is_not(None),
+    sqlite_where=work_item.c.next_step_at.is_not(None),
+)
+Index(
+    "ix_work_item_wake_at",
+    work_item.c.wake_at,
+    postgresql_where=work_item.c.wake_at.is_not(None),
+    sqlite_where=work_item.c.wake_at.is_not(None),
+)
+Index(
+    "ix_work_item_owner_id",
+    work_item.c.owner_id,
+    postgresql_where=work_item.c.owner_id.is_not(None),
+    sqlite_where=work_item.c.owner_id.is_not(None),
+)
 
 queue_entry = Table(
     "queue_entry",
@@ -210,10 +245,20 @@ offer = Table(
     Index("ix_offer_agent_id", "agent_id", "state"),
     Index("ix_offer_item_id", "item_id"),
 )
-Index("uq_offer_open", offer.c.item_id, offer.c.agent_id, unique=True, postgresql_where=offer.c.state == "open",
-      sqlite_where=offer.c.state == "open")
-Index("ix_offer_expires_at", offer.c.expires_at, postgresql_where=offer.c.state == "open",
-      sqlite_where=offer.c.state == "open")
+Index(
+    "uq_offer_open",
+    offer.c.item_id,
+    offer.c.agent_id,
+    unique=True,
+    postgresql_where=offer.c.state == "open",
+    sqlite_where=offer.c.state == "open",
+)
+Index(
+    "ix_offer_expires_at",
+    offer.c.expires_at,
+    postgresql_where=offer.c.state == "open",
+    sqlite_where=offer.c.state == "open",
+)
 
 assignment = Table(
     "assignment",
@@ -234,8 +279,13 @@ assignment = Table(
     Index("ix_assignment_agent_id", "agent_id", "ended_at"),
     Index("ix_assignment_inquiry_id", "inquiry_id"),
 )
-Index("uq_assignment_live", assignment.c.item_id, unique=True, postgresql_where=assignment.c.ended_at.is_(None),
-      sqlite_where=assignment.c.ended_at.is_(None))
+Index(
+    "uq_assignment_live",
+    assignment.c.item_id,
+    unique=True,
+    postgresql_where=assignment.c.ended_at.is_(None),
+    sqlite_where=assignment.c.ended_at.is_(None),
+)
 
 decision = Table(
     "decision",
@@ -256,7 +306,9 @@ decision = Table(
 command = Table(
     "command",
     metadata,
-    Column("id", String(80), primary_key=True),  # the caller's; the same twice is a no-op with the stored result
+    Column(
+        "id", String(80), primary_key=True
+    ),  # the caller's; the same twice is a no-op with the stored result
     Column("result", Json, nullable=False),
     Column("at", Ms, nullable=False),
     Index("ix_command_at", "at"),
@@ -300,10 +352,18 @@ callback = Table(
     Index("ix_callback_owner_id", "owner_id", "state"),
     Index("ix_callback_phone", "phone", "state"),
 )
-Index("ix_callback_next_attempt_at", callback.c.next_attempt_at,
-      postgresql_where=callback.c.next_attempt_at.is_not(None), sqlite_where=callback.c.next_attempt_at.is_not(None))
-Index("ix_callback_escalate_at", callback.c.escalate_at, postgresql_where=callback.c.escalate_at.is_not(None),
-      sqlite_where=callback.c.escalate_at.is_not(None))
+Index(
+    "ix_callback_next_attempt_at",
+    callback.c.next_attempt_at,
+    postgresql_where=callback.c.next_attempt_at.is_not(None),
+    sqlite_where=callback.c.next_attempt_at.is_not(None),
+)
+Index(
+    "ix_callback_escalate_at",
+    callback.c.escalate_at,
+    postgresql_where=callback.c.escalate_at.is_not(None),
+    sqlite_where=callback.c.escalate_at.is_not(None),
+)
 
 callback_attempt = Table(
     "callback_attempt",
@@ -324,6 +384,9 @@ callback_attempt = Table(
     Column("give_up_at", Ms, nullable=True),  # no word from the PBX by then: the attempt ends as failed
     UniqueConstraint("callback_id", "n", name="uq_callback_attempt_n"),
 )
-Index("ix_callback_attempt_give_up_at", callback_attempt.c.give_up_at,
-      postgresql_where=callback_attempt.c.give_up_at.is_not(None),
-      sqlite_where=callback_attempt.c.give_up_at.is_not(None))
+Index(
+    "ix_callback_attempt_give_up_at",
+    callback_attempt.c.give_up_at,
+    postgresql_where=callback_attempt.c.give_up_at.is_not(None),
+    sqlite_where=callback_attempt.c.give_up_at.is_not(None),
+)

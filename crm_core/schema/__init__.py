@@ -3,7 +3,7 @@
 from crm_core.db.types import metadata
 from crm_core.schema.contacts import company, contact, identity, identity_evidence, merge_suggestion
 from crm_core.schema.conversations import attachment, conversation, message, message_ref
-from crm_core.schema.inquiries import call, call_leg, inquiry
+from crm_core.schema.inquiries import call, inquiry
 from crm_core.schema.intake import inbound, inbox, inbox_state
 from crm_core.schema.people import (
     agent,
@@ -23,7 +23,6 @@ __all__ = [
     "api_token",
     "attachment",
     "call",
-    "call_leg",
     "chat_session",
     "company",
     "contact",

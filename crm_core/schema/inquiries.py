@@ -84,11 +84,3 @@ Index("ix_call_missed_check_at", call.c.missed_check_at, postgresql_where=call.c
       sqlite_where=call.c.missed_check_at.is_not(None))
 Index("ix_call_stuck_at", call.c.stuck_at, postgresql_where=call.c.stuck_at.is_not(None),
       sqlite_where=call.c.stuck_at.is_not(None))
-
-call_leg = Table(
-    "call_leg",
-    metadata,
-    Column("call_id", Big, ForeignKey("call.id", ondelete="CASCADE"), primary_key=True),
-    Column("leg_id", String(200), primary_key=True),
-    Column("data", Json, nullable=False),
-)

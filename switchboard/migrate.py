@@ -1,0 +1,74 @@
+"""Bringing a database to the schema this program wants, and saying whether it is there.
+
+A copy of an SQLite file is made before it is changed, because its DDL cannot be rolled back.
+"""
+
+import shutil
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.pool import NullPool
+
+HERE = Path(__file__).parent / "migrations"
+
+
+def _config(**attributes: Any) -> Config:
+    config = Config(str(HERE / "alembic.ini"))
+    config.attributes.update(attributes)
+    return config
+
+
+def head() -> str:
+    """The revision this program wants."""
+    revision = ScriptDirectory.from_config(_config()).get_current_head()
+    if revision is None:
+        raise RuntimeError("there are no migrations")
+    return revision
+
+
+async def current(conn: AsyncConnection) -> str | None:
+    """The revision a database has, None if it is empty."""
+    return await conn.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision())
+
+
+async def upgrade(url: str) -> bool:
+    """Migrate to the head. Returns whether anything had to be done. Safe to call from several processes at once."""
+    engine = create_async_engine(url, poolclass=NullPool)
+    try:
+        async with engine.connect() as conn:
+            before = await current(conn)
+        if before == head():
+            return False
+        if before is not None and make_url(url).get_backend_name() == "sqlite":
+            _copy_aside(Path(str(make_url(url).database)), before)
+        async with engine.connect() as conn:
+            if conn.dialect.name == "postgresql":
+                # Two processes that start together must not both migrate; the lock goes with the connection.
+                await conn.exec_driver_sql("SELECT pg_advisory_lock(727274)")
+                await conn.commit()
+                if await current(conn) == head():
+                    return False
+                await conn.commit()
+            await conn.run_sync(_run)
+            await conn.commit()
+        return True
+    finally:
+        await engine.dispose()
+
+
+def _run(connection: Connection) -> None:
+    command.upgrade(_config(connection=connection), "head")
+
+
+def _copy_aside(path: Path, revision: str) -> None:
+    with sqlite3.connect(path) as source:
+        source.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    shutil.copy2(path, path.with_name(f"{path.name}.before-{head()}-was-{revision}"))
