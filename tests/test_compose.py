@@ -88,6 +88,12 @@ def test_the_proxy_knows_the_ports_that_web_listens_on() -> None:
         assert f"bind :{port.rsplit(':', 1)[1]}\n" in HAPROXY
 
 
+def test_the_proxy_may_open_the_files_its_connections_need() -> None:
+    connections = re.search(r"maxconn (\d+)", HAPROXY)
+    assert connections is not None
+    assert SERVICES["proxy"]["ulimits"]["nofile"]["hard"] > 2 * int(connections[1]) + 100
+
+
 def test_the_image_runs_without_root_under_an_init() -> None:
     dockerfile = (ROOT / "Dockerfile").read_text()
     last_stage = dockerfile[dockerfile.rindex("\nFROM ") :]
