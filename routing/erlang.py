@@ -1,10 +1,11 @@
 """Queueing formulas: Erlang B, C, C with two or more priorities, A, and staffing by them.
 
-Owns mathematics only, no scheduling or data. Loads are in erlangs (arrivals per second x handle time in seconds),
-times in seconds, probabilities between 0 and 1. Every formula is a recurrence or a series of positive terms, so that
-thousands of servers neither overflow nor cancel.
-Sources: Cooper, Introduction to Queueing Theory (B, C, priorities by Cobham); Garnett, Mandelbaum, Reiman,
-"Designing a call center with impatient customers", 2002 (A, also called Palm's M/M/n+M).
+Owns mathematics only, no scheduling or data. Loads are in erlangs (arrivals per second x handle time in
+seconds), times in seconds, probabilities between 0 and 1. Every formula is a recurrence or a series of
+positive terms, so that thousands of servers neither overflow nor cancel.
+Sources: Cooper, Introduction to
+Queueing Theory (B, C, priorities by Cobham); Garnett, Mandelbaum, Reiman, "Designing a call center with
+impatient customers", 2002 (A, also called Palm's M/M/n+M).
 """
 
 import math
@@ -35,7 +36,7 @@ class ErlangB:
 
 @dataclass(frozen=True, slots=True)
 class ErlangC:
-    """Endless patience. `stable` is false when the load is not below the servers: the queue grows for ever."""
+    """Endless patience. `stable` is false when the load is not below the servers: the queue only grows."""
 
     stable: bool
     p_wait: float
@@ -125,7 +126,8 @@ def erlang_a(
 
     The contact that finds k waiting ahead waits for the sum of k+1 exponential times with the rates
     servers/AHT + i/patience; the distribution of the wait is integrated from its density, which is smooth:
-    v(x) = servers/AHT * P(all busy, none waits) * exp(rate * patience * (1 - exp(-x/patience)) - servers/AHT * x).
+    v(x) = m * P(all busy, none waits) * exp(rate * patience * (1 - exp(-x/patience)) - m * x)
+    with m = servers / AHT.
     """
     _positive(aht_s=aht_s, mean_patience_s=mean_patience_s)
     _not_negative(calls_per_hour=calls_per_hour, threshold_s=threshold_s)
@@ -136,7 +138,7 @@ def erlang_a(
     inverse = _inverse_blocking(rate * aht_s, servers)
     if math.isinf(inverse):  # so few contacts that the chance to wait is below the smallest number
         return ErlangA(0.0, 0.0, 0.0, 0.0, 0.0, rate * aht_s / servers, 1.0, 1.0, 0.0)
-    # Weights of the states "all busy and k wait", relative to k = 0; scaled down together when they grow large.
+    # Weights of the states "all busy and k wait", relative to k = 0; scaled down together when large.
     weight, log_scale, base = 1.0, 0.0, 1.0
     busy, queue, answered_wait, k = 0.0, 0.0, 0.0, 0
     c = drain / theta
@@ -209,9 +211,9 @@ def _inverse_blocking(offered: float, servers: int) -> float:
 
 
 def _wait_within(rate: float, drain: float, theta: float, t: float, log_front: float) -> tuple[float, float]:
-    """P(answered after a wait of at most t), P(the wait on offer is at most t), without the contacts that need not wait.
+    """P(answered after a wait of at most t), P(the wait on offer is at most t), both without zero waits.
 
-    Gauss-Legendre on panels short against the density's scale; it is log-concave, so the far tail can be left out.
+    Gauss-Legendre on panels short against the density's scale; it is log-concave, its far tail is left out.
     """
     if t == 0:
         return 0.0, 0.0

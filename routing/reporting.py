@@ -1,6 +1,6 @@
 """Formulas of service reports, each under one name with one definition.
 
-Owns arithmetic on sums only: percentages are ratios of sums, never averages of ratios, so a caller adds up first.
+Owns arithmetic on sums only: percentages are ratios of sums, never averages of ratios, so add up first.
 Percentages are 0..100; a ratio over nothing is None, which is not the same as zero. Durations are in seconds
 where the name ends in `_s`.
 """
@@ -94,7 +94,7 @@ def abandonment_pct(abandoned: int, queued: int) -> float | None:
 
 
 def scheduled_staff(needed: int, shrinkage: float) -> int:
-    """People to schedule so that `needed` are on the phones. `shrinkage` is a fraction, 0 <= shrinkage < 1."""
+    """People to schedule so that `needed` are on the phones. `shrinkage` is a fraction below 1."""
     if needed < 0 or not 0 <= shrinkage < 1:
         raise ValueError("needed must not be negative and shrinkage must be at least 0 and below 1")
     # The tolerance keeps 14 / 0.7 at 20: the division is exact for people, not for binary fractions.

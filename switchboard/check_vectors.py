@@ -1,7 +1,7 @@
 """Checks the product's own arithmetic against a file of known answers (`tests/vectors/vectors.json`).
 
-Owns the translation between the file's words and the product's. `check` is pure; run it by
-`python -m switchboard.check_vectors FILE`. A vector that cannot be read is a failure of that vector, not of the run.
+Owns the translation between the file's words and the product's. `check` is pure; run it by `python -m
+switchboard.check_vectors FILE`. A vector that cannot be read is a failure of that vector, not of the run.
 """
 
 import json

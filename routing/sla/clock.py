@@ -1,7 +1,7 @@
-"""The data of the SLA engine: clocks, their ledger entries, and the few facts about a ticket that clocks need.
+"""The data of the SLA engine: clocks, ledger entries, and the few facts about a ticket they need.
 
-Owns shapes and their stored form only; nothing here decides anything. Every field is a number, a string, a flag or
-a tuple of strings, so that a clock is one database row.
+Owns shapes and their stored form only; nothing here decides anything. Every field is a number, a string, a
+flag or a tuple of strings, so that a clock is one database row.
 """
 
 from collections.abc import Mapping
@@ -64,9 +64,9 @@ class EventKind(StrEnum):
 class Clock:
     """One instance of one metric of one ticket. Instants and durations are milliseconds.
 
-    `consumed_ms` is the time of finished runs in the measure of the target in force (business or plain), `other_ms`
-    the same runs in the other measure, so that a change of target between them loses nothing. The present run
-    is counted from `running_since`, which is null unless the clock is active.
+    `consumed_ms` is the time of finished runs in the measure of the target in force (business or plain),
+    `other_ms` the same runs in the other measure, so that a change of target between them loses nothing.
+    The present run is counted from `running_since`, which is null unless the clock is active.
     """
 
     metric: Metric
@@ -88,7 +88,7 @@ class Clock:
     priority: str | None = None
     target_ms: int | None = None
     due_at: int | None = None
-    """Earliest instant at which the target is used up: for people and for ordering. Null without a running target."""
+    """Earliest instant at which the target is used up: for people and ordering. Null if nothing runs."""
     breach_at: int | None = None
     """Latest instant still in time: for the timer."""
     next_fire_at: int | None = None

@@ -4,11 +4,14 @@ A condition is an object; all its members must hold, an empty one always does:
 
     {"channel": "email"}                      equality
     {"priority": ["high", "urgent"]}          one of
-    {"tags": {"contains": "vip"}}             an operator: is, is_not, in, not_in, contains, contains_any, contains_all
+    {"tags": {"contains": "vip"}}             an operator, see below
     {"any": [{…}, {…}], "not": {…}}           all, any and not combine conditions
 
-`contains…` are for the fields that hold sets (tags); the others are for single values. A fact nobody stated is null.
-Owns parsing, matching and the index of fields; knows nothing of where facts come from.
+Operators are is, is_not, in, not_in for single values and contains, contains_any, contains_all for sets
+(tags). A fact nobody stated is null.
+
+Owns parsing, matching and the index of fields; knows nothing of where
+facts come from.
 """
 
 from collections.abc import Mapping

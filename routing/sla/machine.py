@@ -1,7 +1,7 @@
 """The SLA machine: (clocks of one ticket, what happened) -> (new clocks, ledger entries). Pure.
 
-Owns which happening moves which clock, for all eight metrics. Must not read a database, a clock of the system or
-any configuration but its arguments; arithmetic with time is in `routing.sla.timing`.
+Owns which happening moves which clock, for all eight metrics. Must not read a database, a clock of the
+system or any configuration but its arguments; arithmetic with time is in `routing.sla.timing`.
 
 State is loaded for one ticket, one happening is applied, the changed clocks are written back in the same
 transaction. Applying a ticket's history from the beginning gives the same clocks.
@@ -55,8 +55,9 @@ class Created:
 
 @dataclass(frozen=True, slots=True)
 class MessageWritten:
-    """A message after the first. An agent's counts from the moment the channel accepted it; an answered outgoing or
-    handled incoming call is an agent's public message at the moment of connection. `ref` names it for SendFailed.
+    """A message after the first. An agent's counts from the moment the channel accepted it; an answered
+    outgoing or handled incoming call is an agent's public message at the moment of connection. `ref` names
+    it for SendFailed.
     """
 
     at: int
@@ -91,7 +92,7 @@ class PauseSet:
 
 @dataclass(frozen=True, slots=True)
 class TermsChanged:
-    """Priority, policy or calendar may be others now: retarget what differs from the terms given to `apply`."""
+    """Priority, policy or calendar may be others now: retarget what differs from the terms in force."""
 
     at: int
     cause: str = "policy"
@@ -107,7 +108,7 @@ class CalendarEdited:
 
 @dataclass(frozen=True, slots=True)
 class MergedAway:
-    """This ticket was merged into another: closed, its clocks end uncounted."""
+    """The ticket was merged into another: closed, its clocks end uncounted."""
 
     at: int
 

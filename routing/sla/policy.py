@@ -1,7 +1,7 @@
-"""SLA policies: validated targets, the choice of the policy for a ticket, and the rulebook clocks are read against.
+"""SLA policies: validated targets, the choice among them, and the rulebook clocks are read by.
 
-Owns configuration as frozen values. A changed policy is a new version, old ones stay in the rulebook for as long as
-a clock refers to them.
+Owns configuration as frozen values. A changed policy is a new version, old ones stay in the rulebook for as
+long as a clock refers to them.
 """
 
 from collections.abc import Iterable, Mapping
@@ -23,8 +23,8 @@ WAITING = "waiting_for_customer"
 SNOOZE = "snooze"
 CALLBACK = "callback"
 
-#: Statuses and other reasons that pause a metric. Solved is absent: it fulfils. Policies may override per metric.
-#: A snooze is the agent's wish and does not make the customer wait less, so requester_wait ignores it.
+#: Statuses and other reasons that pause a metric. Solved is absent: it fulfils. Policies may override.
+#: A snooze is the agent's wish and does not make the customer wait less: requester_wait ignores it.
 PAUSED_BY: Mapping[Metric, frozenset[str]] = {
     Metric.FIRST_REPLY: frozenset(),
     Metric.NEXT_REPLY: frozenset(),
@@ -51,7 +51,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Policy:
-    """One version of one policy. `targets[priority][metric]`; the first policy by `position` that matches wins."""
+    """One version of one policy. `targets[priority][metric]`; the first that matches wins."""
 
     id: int
     version: int
@@ -148,7 +148,7 @@ class Rulebook:
         policies: Iterable[Policy] = (),
         default_calendar_id: int | None = None,
     ) -> None:
-        """`default_calendar_id` is the organisation's; without it and any other, working hours are all hours."""
+        """`default_calendar_id` is the organisation's; without any, working hours are all hours."""
         self._versions: dict[tuple[int, int], Calendar] = {}
         self._current: dict[int, Calendar] = {}
         for calendar in calendars:
@@ -160,7 +160,7 @@ class Rulebook:
         self._default = default_calendar_id
 
     def calendar_for(self, target: Target | None, terms: Terms) -> Calendar | None:
-        """The calendar in force: the target's, else the policy's, the team's, the organisation's. None is none at all.
+        """The calendar in force: the target's, else the policy's, the team's, the organisation's.
 
         Raises UnknownRuleError.
         """

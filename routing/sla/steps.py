@@ -1,7 +1,7 @@
 """Escalation steps: what is done when so much of a target is used up.
 
-Owns their written form and the defaults. A step is a threshold of consumed time, whatever way it is written, so a
-pause freezes it and working hours apply to it as they do to the target.
+Owns their written form and the defaults. A step is a threshold of consumed time, whatever way it is
+written, so a pause freezes it and working hours apply to it as they do to the target.
 """
 
 import re
@@ -68,7 +68,7 @@ class Step:
 
 
 def parse_at(text: Any, path: str = "at") -> Step:
-    """A step without actions from `75%`, `30m before [due]` or `15m after [breach]`. Raises SlaConfigError."""
+    """A step without actions, of `75%`, `30m before [due]` or `15m after [breach]`. Raises SlaConfigError."""
     if isinstance(text, str):
         plain = text.strip().lower()
         if match := _PERCENT.fullmatch(plain):

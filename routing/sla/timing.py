@@ -1,8 +1,8 @@
-"""What can happen to one clock: run, pause, end, be retargeted, fire. Pure functions of (clock, instant, rules).
+"""What can happen to one clock: run, pause, end, be retargeted, fire. Pure functions.
 
-Each returns the new clock and its ledger entries. Owns every computation with time; which clock is moved by which
-happening is `routing.sla.machine`'s business. A clock is judged by `elapsed <= target` at the moment something
-happens to it, never by when somebody looked.
+Each returns the new clock and its ledger entries. Owns every computation with time; which clock is moved by
+which happening is `routing.sla.machine`'s business. A clock is judged by `elapsed <= target` at the moment
+something happens to it, never by when somebody looked.
 """
 
 from collections.abc import Callable, Iterable
@@ -72,8 +72,9 @@ def activate(
 def settle(clock: Clock, at: int, rules: Rulebook) -> Moved:
     """Judges the past of a clock just before something happens to it at `at`.
 
-    A deadline that lies before `at` is a breach at the deadline, whether or not the sweeper has seen it. The
-    other way round, a breach the sweeper recorded at or after `at` did not happen: the cause was only told late.
+    A deadline that lies before `at` is a breach at the deadline, whether or not the sweeper has seen it.
+    The other way round, a breach the sweeper recorded at or after `at` did not happen: the cause was only
+    told late.
     """
     if clock.state is not ClockState.ACTIVE or clock.breach_at is None:
         return clock, ()
@@ -179,7 +180,7 @@ def reopen(
 def unfulfil(
     clock: Clock, at: int, rules: Rulebook, *, reasons: tuple[str, ...], held_since: int, cause: str
 ) -> Moved:
-    """As if it had not been fulfilled: the time since counts, up to `held_since` if something pauses it now."""
+    """As if it had not been fulfilled: the time since counts, up to `held_since` if it is paused now."""
     since = clock.fulfilled_at if clock.fulfilled_at is not None else clock.changed_at
     running = replace(
         clock,
@@ -229,8 +230,8 @@ def retarget(
         clock.calendar_id,
         clock.calendar_version,
     ):
-        # What was consumed under the old calendar stays as measured. Without a target nothing had been promised,
-        # and the present run is measured anew.
+        # What was consumed under the old calendar stays as measured. Without a target nothing had been
+        # promised, and the present run is measured anew.
         clock = _rebased(clock, at, rules)
     before = clock
     clock = replace(_with_target(clock, target, terms, rules), retargeted_at=at, reached_at=None)
@@ -270,9 +271,10 @@ def recalendar(clock: Clock, at: int, rules: Rulebook) -> Moved:
 def fire(clock: Clock, now: int, rules: Rulebook) -> Moved:
     """What the passing of time does: the breach at its deadline, and the steps that are due.
 
-    An answer at the deadline itself is in time, so the breach fires one millisecond later (`next_fire_at` says so)
-    and is recorded at the deadline. Missed steps collapse into the highest one. Firing again at the same instant changes nothing. Raises
-    UnknownRuleError when the rulebook lacks the clock's policy version or calendar.
+    An answer at the deadline itself is in time, so the breach fires one millisecond later (`next_fire_at`
+    says so) and is recorded at the deadline. Missed steps collapse into the highest one. Firing again at
+    the same instant changes nothing. Raises UnknownRuleError when the rulebook lacks the clock's policy
+    version or calendar.
     """
     if clock.state is not ClockState.ACTIVE or clock.target_ms is None:
         return replace(clock, next_fire_at=None), ()
@@ -329,7 +331,7 @@ def _unfired(clock: Clock, rules: Rulebook) -> tuple[Step, ...]:
 
 
 def _pending(clock: Clock, rules: Rulebook) -> list[tuple[int, int, Step]]:
-    """(when to fire, its own moment, step) of those to come, in order; behind a closed calendar there is none."""
+    """(when to fire, its own moment, step) of those to come, in order; none behind a closed calendar."""
     if clock.target_ms is None or clock.running_since is None:
         return []
     calendar, pending = measure(clock, rules), []
@@ -341,7 +343,7 @@ def _pending(clock: Clock, rules: Rulebook) -> list[tuple[int, int, Step]]:
         else:
             at = calendar.due_first(clock.running_since, max(0, threshold - clock.consumed_ms))
         if at is not None:
-            # A step that a retarget jumped over happened at the retarget, not in a past under another promise.
+            # A step that a retarget jumped over happened at the retarget, not under the former promise.
             at = max(at, clock.retargeted_at)
             pending.append((at + 1 if is_breach and clock.breached_at is None else at, at, step))
     return pending
