@@ -149,7 +149,7 @@ def tail(url: str, inbox_key: str) -> str:
     """What follows `/hooks/{inbox_key}` in the path of a hook's URL: `events/call`, or an empty string."""
     path = url.partition("?")[0].partition("#")[0]
     _, found, rest = path.partition(f"/hooks/{inbox_key}")
-    return rest.strip("/") if found else ""
+    return rest.strip("/")[:100] if found else ""
 
 
 def hook_base(url: str, inbox_key: str) -> str:

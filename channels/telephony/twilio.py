@@ -192,7 +192,7 @@ class TwilioVendor(vendor.Vendor):
                 ("StatusCallbackMethod", "POST"),
                 *[("StatusCallbackEvent", event) for event in _LEG_EVENTS],
             ],
-            auth=aiohttp.BasicAuth(sid, token),
+            headers={"Authorization": aiohttp.encode_basic_auth(sid, token)},
         )
         return OriginateResult(provider_call_id=_call_sid(reply))
 

@@ -137,7 +137,6 @@ async def post(
     form: Mapping[str, str] | list[tuple[str, str]] | None = None,
     body: bytes | None = None,
     headers: Mapping[str, str] | None = None,
-    auth: aiohttp.BasicAuth | None = None,
 ) -> Reply:
     """POST a dialling command once. Raises Transient only if the request surely never left us, else
     OutcomeUnknown: a second dial would ring a customer twice. 429 and 5xx become
@@ -149,7 +148,6 @@ async def post(
             url,
             data=form if body is None else body,
             headers=headers,
-            auth=auth,
             timeout=timeout,
             allow_redirects=False,
         ) as response:

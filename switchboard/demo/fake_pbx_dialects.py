@@ -153,7 +153,8 @@ class GenericDialect(Dialect):
         agent = {**call, "leg_id": f"{call_id}-a", "parent_leg_id": call_id, "agent_ext": plan.agent_ext}
         ring = now + 1000 * _RING_BEFORE_S
         done = ring + 1000 * plan.ring_s
-        steps = [(now, {**caller, "state": "initiated"}), (ring, {**agent, "state": "ringing"})]
+        steps: list[tuple[int, dict[str, Any]]] = [(now, {**caller, "state": "initiated"})]
+        steps.append((ring, {**agent, "state": "ringing"}))
         if plan.agent_answers:
             end = done + 1000 * plan.talk_s
             steps += [
