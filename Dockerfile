@@ -18,7 +18,7 @@ RUN python -m venv "$VIRTUAL_ENV" && python -m venv /opt/tool \
     && awk '/^uv==/ {p=1} p {print} p && !/\\$/ {exit}' requirements.lock > /tmp/uv.lock \
     && /opt/tool/bin/pip install --quiet --require-hashes --requirement /tmp/uv.lock \
     && VIRTUAL_ENV=/opt/tool /opt/tool/bin/uv pip install --quiet --require-hashes \
-        --constraint requirements.lock hatchling \
+        --constraint requirements.lock "$(sed -n 's/^\(hatchling==[^ ]*\).*/\1/p' requirements.lock)" \
     && /opt/tool/bin/uv pip install --quiet --require-hashes --constraint requirements.lock \
         --requirement pyproject.toml
 COPY api ./api

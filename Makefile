@@ -32,10 +32,11 @@ test-web:
 	@if [ -f web/package.json ]; then scripts/node.sh test; else echo "NOT TESTED: there is no front end (web/package.json)."; [ "$${CI:-}" != true ]; fi
 
 lint: setup ## style, formatting, types, layers
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy $(PACKAGES) tests/services tests/skips.py
-	$(BIN)/lint-imports
+	@status=0; \
+	for check in "ruff check ." "ruff format --check ." "mypy $(PACKAGES) tests/services tests/skips.py" lint-imports; do \
+		echo "$$check"; $(BIN)/$$check || status=1; \
+	done; \
+	exit $$status
 
 typecheck-web: setup ## types of the front end
 	scripts/node.sh run check
