@@ -33,10 +33,11 @@ SERVICE = frozenset(
      "new_chat_photo", "delete_chat_photo", "group_chat_created", "supergroup_chat_created",
      "channel_chat_created", "message_auto_delete_timer_changed", "migrate_to_chat_id",
      "migrate_from_chat_id", "pinned_message", "connected_website", "write_access_allowed",
-     "proximity_alert_triggered", "boost_added", "chat_background_set", "forum_topic_created", "forum_topic_edited", "forum_topic_closed",
-     "forum_topic_reopened", "general_forum_topic_hidden", "general_forum_topic_unhidden",
-     "video_chat_scheduled", "video_chat_started", "video_chat_ended", "video_chat_participants_invited",
-     "direct_message_price_changed", "paid_message_price_changed", "giveaway_created", "giveaway_completed"}
+     "proximity_alert_triggered", "boost_added", "chat_background_set", "forum_topic_created",
+     "forum_topic_edited", "forum_topic_closed", "forum_topic_reopened", "general_forum_topic_hidden",
+     "general_forum_topic_unhidden", "video_chat_scheduled", "video_chat_started", "video_chat_ended",
+     "video_chat_participants_invited", "direct_message_price_changed", "paid_message_price_changed",
+     "giveaway_created", "giveaway_completed"}
 )  # fmt: skip
 
 #: Frame of every message; what is left beside these is what the message is about.

@@ -54,9 +54,7 @@ def split_text(text: str, limit: int = MAX_TEXT_UNITS) -> list[str]:
     parts: list[str] = []
     rest = text.strip()
     while utf16_units(rest) > limit:
-        cut = _prefix_within(rest, limit)
-        window = rest[:cut]
-        end, after = _best_break(window, rest)
+        end, after = _best_break(rest, _prefix_within(rest, limit))
         parts.append(rest[:end].rstrip())
         rest = rest[after:].lstrip()
     if rest:
@@ -74,33 +72,26 @@ def _prefix_within(text: str, limit: int) -> int:
     return len(text)
 
 
-def _best_break(window: str, whole: str) -> tuple[int, int]:
-    """(end of this part, start of the next). A break in the first half would waste a message: look
-    further.
-    """
-    if len(window) < len(whole) and whole[len(window)].isspace():
-        candidate_after = len(window)
-    else:
-        candidate_after = None
-    for pattern in _BREAKS:
-        found = None
-        for match in pattern.finditer(window):
-            if match.start() >= len(window) // 2:
-                found = match
-        if found is not None:
-            if pattern is _BREAKS[-1] and candidate_after is not None:
-                return candidate_after, candidate_after
-            return found.start(), found.end()
-    if candidate_after is not None:
-        return candidate_after, candidate_after
-    end = len(window)
+def _best_break(whole: str, cut: int) -> tuple[int, int]:
+    """(end of this part, start of the next) for a text of which `cut` characters fit, `cut` < its length."""
+    window = whole[: cut + 1]  # one more: the text may fit exactly up to a space
+    # A break in the first half would waste a message, so it is taken only if there is no later one of any
+    # sort.
+    for least in (cut // 2, 1):
+        for pattern in _BREAKS:
+            found = [match for match in pattern.finditer(window) if least <= match.start() <= cut]
+            if found:
+                return found[-1].start(), found[-1].end()
+    end = cut
     # Never between a letter and what is drawn on it, nor inside a joined emoji.
-    while end > 1 and (
-        whole[end] in "\u200d\ufe0f" or whole[end - 1] == "\u200d" or "\u0300" <= whole[end] <= "\u036f"
-    ):
+    while end > 1 and (_joins(whole[end]) or whole[end - 1] == "\u200d"):
         end -= 1
-    end = end if end > 1 else len(window)
+    end = end if end > 1 else cut
     return end, end
+
+
+def _joins(char: str) -> bool:
+    return char in "\u200d\ufe0f" or "\u0300" <= char <= "\u036f" or "\U0001f3fb" <= char <= "\U0001f3ff"
 
 
 def entities_to_html(text: str, entities: Any) -> str | None:

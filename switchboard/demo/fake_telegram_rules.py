@@ -188,7 +188,7 @@ def formatted(params: Params, name: str, limit: int) -> tuple[str, list[dict[str
         parser.close()
         if parser.open:
             raise bad_request(
-                f"can't parse entities: Can't find end tag corresponding to start tag \"{parser.open[-1][0]}\""
+                f"can't parse entities: Can't find end tag corresponding to \"{parser.open[-1][0]}\""
             )
         text, entities = "".join(parser.visible), parser.entities
     text = text.strip()
