@@ -60,13 +60,18 @@ class Abandon(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSpec:
-    """How a kind of job runs. A transactional handler is called `handler(services, uow, job)` inside the
-    transaction that also deletes the row; any other is `handler(services, job)` and opens its own, finishing with
-    `finish(uow, job)` in its last one (or leaves that to the runner)."""
+    """How a kind of job runs.
+
+    A transactional handler is called `handler(services, uow, job)` inside the transaction that also deletes the row.
+    Any other is `handler(services, job)` and talks to the outside; its lease is held for `lease_s` meanwhile.
+    A `self_managed` one does slow reading first and then opens one transaction itself, which must begin with
+    `job_table.still_mine` and end with `job_table.finish`: one commit for everything.
+    """
 
     name: str
     handler: Callable[..., Awaitable[None]]
     transactional: bool
+    self_managed: bool = False
     lease_s: int = 60
     queue: str = "default"
     backoff_ms: tuple[int, ...] = field(default=DEFAULT_BACKOFF_MS)
@@ -83,14 +88,14 @@ class JobRegistry:
             raise ValueError(f"job {spec.name!r} is declared twice")
         self._specs[spec.name] = spec
 
-    def job(self, name: str, *, transactional: bool, lease_s: int = 60, queue: str = "default",
+    def job(self, name: str, *, transactional: bool = False, self_managed: bool = False, lease_s: int = 60, queue: str = "default",
             backoff_ms: tuple[int, ...] = DEFAULT_BACKOFF_MS) -> Callable[[Callable[..., Awaitable[None]]],
                                                                           Callable[..., Awaitable[None]]]:
         """Decorator that declares a handler."""
 
         def declare(handler: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
-            self.add(JobSpec(name=name, handler=handler, transactional=transactional, lease_s=lease_s, queue=queue,
-                             backoff_ms=backoff_ms))
+            self.add(JobSpec(name=name, handler=handler, transactional=transactional, self_managed=self_managed,
+                             lease_s=lease_s, queue=queue, backoff_ms=backoff_ms))
             return handler
 
         return declare

@@ -1,0 +1,223 @@
+"""Telephone calls in the CRM: events folded into one call row, its card in the thread, and what a missed call opens.
+
+The fold itself is pure (`crm_core.call_machine`); this module stores it, ties it to people and inquiries, and keeps
+one open request per caller and number for calls that nobody answered.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from pydantic import TypeAdapter
+from sqlalchemy import select, update
+
+from crm_core import call_machine, contacts, inquiries, messages
+from crm_core.access import inquiry_audience
+from crm_core.call_state import CallChange, CallState, CallStatus, Change
+from crm_core.db.uow import UnitOfWork
+from crm_core.envelope import Envelope
+from crm_core.events import SUPERVISORS, DomainEvent
+from crm_core.schema import agent, call, conversation, inbox, inquiry, message
+from crm_core.views import call_view, iso
+
+_STATE = TypeAdapter(CallState)
+_OVER = ("answered", "voicemail")
+
+
+async def take(uow: UnitOfWork, account: Mapping[str, Any], envelope: Envelope, *, inbound_id: int | None = None
+               ) -> dict[str, Any]:
+    """Fold one call envelope. Returns the call row as it is now."""
+    event = envelope.call
+    if event is None:
+        raise ValueError("not a call envelope")
+    row = await uow.row(uow.lock(select(call).where(call.c.inbox_id == account["id"],
+                                                    call.c.call_key == event.call_id[:200])))
+    state = _STATE.validate_python(row["data"]["state"]) if row else None
+    after, changes = call_machine.apply(state, event, occurred_at=envelope.occurred_at, received_at=uow.now,
+                                        inbox_id=account["id"])
+    if row is None:
+        row = await _insert(uow, account, envelope, after, inbound_id)
+    return await _store(uow, dict(row), account, after, changes)
+
+
+async def sweep(uow: UnitOfWork, *, limit: int = 200) -> int | None:
+    """Say what unanswered ends were once their grace is over, and close calls whose end never came. Returns the
+    next instant to look, or None."""
+    for column, step in ((call.c.missed_check_at, call_machine.settle), (call.c.stuck_at, call_machine.give_up)):
+        due = await uow.rows(uow.lock(select(call).where(column.is_not(None), column <= uow.now).order_by(column)
+                                      .limit(limit), skip_locked=True))
+        for row in due:
+            account = await uow.row(select(inbox).where(inbox.c.id == row["inbox_id"]))
+            if account is None:
+                continue
+            after, changes = step(_STATE.validate_python(row["data"]["state"]), uow.now)
+            await _store(uow, dict(row), account, after, changes)
+    upcoming = [await uow.scalar(select(column).where(column.is_not(None)).order_by(column).limit(1))
+                for column in (call.c.missed_check_at, call.c.stuck_at)]
+    return min((t for t in upcoming if t is not None), default=None)
+
+
+async def _insert(uow: UnitOfWork, account: Mapping[str, Any], envelope: Envelope, state: CallState,
+                  inbound_id: int | None) -> dict[str, Any]:
+    person = await contacts.resolve(uow, envelope.sender.identities, name=envelope.sender.display_name,
+                                    locale=envelope.sender.locale, inbound_id=inbound_id)
+    thread = await _thread(uow, account, envelope, person)
+    values = {
+        "inbox_id": account["id"], "call_key": state.call_id[:200], "contact_id": person["id"],
+        "conversation_id": thread["id"], "inquiry_id": None, "agent_id": None, "message_id": None,
+        "callback_attempt_id": None, "created_at": uow.now, "missed_check_at": None, "stuck_at": None,
+        "finalized": False, **_columns(state), "data": {}, "updated_at": uow.now,
+    }
+    current = await inquiries.newest_of_conversation(uow, thread["id"])
+    if current is not None and current["status"] != "closed":
+        values["inquiry_id"] = current["id"]
+    new_id = await uow.insert_new(call, values, key=["inbox_id", "call_key"], returning=call.c.id)
+    if new_id is None:
+        row = await uow.row(uow.lock(select(call).where(call.c.inbox_id == account["id"],
+                                                        call.c.call_key == state.call_id[:200])))
+        if row is None:
+            raise RuntimeError("call neither inserted nor found")
+        return dict(row)
+    return {**values, "id": int(new_id)}
+
+
+async def _thread(uow: UnitOfWork, account: Mapping[str, Any], envelope: Envelope, person: Mapping[str, Any]
+                  ) -> dict[str, Any]:
+    key = envelope.conversation_key[:500]
+    found = await uow.row(select(conversation).where(conversation.c.inbox_id == account["id"],
+                                                     conversation.c.key == key))
+    if found is not None:
+        return dict(found)
+    language = (person["locale"] or account["language"] or "en").split("-")[0].lower()[:10]
+    values = {
+        "inbox_id": account["id"], "contact_id": person["id"], "key": key, "channel": account["channel"],
+        "address": key, "subject": None, "language": language, "last_seq": 0, "customer_read_seq": 0,
+        "agent_read_seq": 0, "sticky_agent_id": None, "sticky_until": None, "last_customer_at": uow.now,
+        "created_at": uow.now, "updated_at": uow.now,
+    }
+    new_id = await uow.insert_new(conversation, values, key=["inbox_id", "key"], returning=conversation.c.id)
+    if new_id is not None:
+        return {**values, "id": int(new_id)}
+    winner = await uow.row(select(conversation).where(conversation.c.inbox_id == account["id"],
+                                                      conversation.c.key == key))
+    if winner is None:
+        raise RuntimeError("conversation neither inserted nor found")
+    return dict(winner)
+
+
+def _columns(state: CallState) -> dict[str, Any]:
+    return {
+        "direction": state.direction[:10], "from_number": state.from_number, "to_number": state.to_number,
+        "did": state.did[:20] if state.did else None, "state": state.status.value, "disposition": state.disposition,
+        "started_at": state.started_at, "answered_at": state.answered_at, "ended_at": state.ended_at,
+        "missed_check_at": state.missed_check_at, "stuck_at": state.stuck_at,
+        "finalized": state.status is CallStatus.ENDED,
+        "correlation_id": state.correlation_id[:80] if state.correlation_id else None,
+    }
+
+
+async def _store(uow: UnitOfWork, row: dict[str, Any], account: Mapping[str, Any], state: CallState,
+                 changes: list[CallChange]) -> dict[str, Any]:
+    before_disposition = row["disposition"] if row["data"] else None
+    values: dict[str, Any] = _columns(state) | {
+        "data": {"state": asdict(state), "from_raw": state.from_raw, "to_raw": state.to_raw}, "updated_at": uow.now}
+    if state.agent_ext and (row["agent_id"] is None or any(c.kind is Change.AGENT for c in changes)):
+        values["agent_id"] = await uow.scalar(select(agent.c.id).where(agent.c.extension == state.agent_ext))
+    row = {**row, **values}
+    over = state.status is CallStatus.ENDED
+    if over and state.missed and before_disposition is None:
+        row["inquiry_id"] = await _missed(uow, row, account, state)
+        values["inquiry_id"] = row["inquiry_id"]
+    elif state.disposition in _OVER and before_disposition not in (None, *_OVER):
+        await _retract_missed(uow, row)
+    elif over and state.disposition in _OVER:
+        await _answered(uow, row)
+    if changes and (over or row["message_id"] is not None):
+        row["message_id"] = values["message_id"] = await _card(uow, row, account, state)
+    await uow.execute(update(call).where(call.c.id == row["id"]).values(**values))
+    if changes:
+        owner = await uow.row(select(inquiry).where(inquiry.c.id == row["inquiry_id"])) if row["inquiry_id"] else None
+        await uow.emit(DomainEvent(
+            kind="call.updated", subject_kind="call", subject_id=row["id"], actor=f"contact:{row['contact_id']}",
+            inquiry_id=row["inquiry_id"], conversation_id=row["conversation_id"],
+            payload={"call": call_view(row), "changes": [{"kind": c.kind.value, "was": c.was, "now": c.now}
+                                                         for c in changes]},
+            audience=inquiry_audience(owner, row["agent_id"]) if owner else SUPERVISORS,
+            context={"call": row, "state": state, "changes": changes, "inquiry": owner, "inbox": account}))
+    return row
+
+
+async def _missed(uow: UnitOfWork, row: Mapping[str, Any], account: Mapping[str, Any], state: CallState) -> int:
+    """One open request per caller and number: a further miss raises its count and, from the second on, priority."""
+    current = await inquiries.newest_of_conversation(uow, row["conversation_id"])
+    if current is not None and current["status"] != "closed":
+        fields = {**current["fields"], "missed_calls": int(current["fields"].get("missed_calls", 0)) + 1,
+                  "last_missed_at": iso(uow.now)}
+        changes: dict[str, Any] = {"fields": fields}
+        if current["priority"] in ("low", "normal") and fields["missed_calls"] > 1:
+            changes["priority"] = "high"
+        if current["status"] in ("pending", "hold", "solved"):
+            changes["status"] = "open"
+        await inquiries.change(uow, current["id"], changes, actor=f"contact:{row['contact_id']}", cause="missed_call")
+        return int(current["id"])
+    person, thread = await _person_and_thread(uow, row)
+    number = state.customer_number or state.from_raw or "withheld"
+    opened = await inquiries.open_inquiry(
+        uow, kind=account["default_kind"], contact=person, subject=f"Missed call from {number}",
+        channel=account["channel"], conversation=thread, inbox=account, source="call",
+        fields={"missed_calls": 1, "last_missed_at": iso(uow.now), "phone": state.customer_number, "did": state.did,
+                "disposition": state.disposition})
+    return int(opened["id"])
+
+
+async def _person_and_thread(uow: UnitOfWork, row: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    thread, person, _account = await messages.context_of(uow, row["conversation_id"])
+    return person, thread
+
+
+async def _retract_missed(uow: UnitOfWork, row: Mapping[str, Any]) -> None:
+    """It was answered after all (the word came late): take back the request if nobody has touched it."""
+    if row["inquiry_id"] is None:
+        return
+    current = await uow.row(select(inquiry).where(inquiry.c.id == row["inquiry_id"]))
+    untouched = current is not None and current["status"] == "new" and current["fields"].get("missed_calls") == 1
+    if untouched:
+        await inquiries.change(uow, row["inquiry_id"], {"status": "solved", "outcome": "answered"}, actor="system",
+                               cause="call_was_answered")
+
+
+async def _answered(uow: UnitOfWork, row: Mapping[str, Any]) -> None:
+    """An answered call, either way, settles an open request about missed calls of the same person and number."""
+    current = await inquiries.newest_of_conversation(uow, row["conversation_id"])
+    if current is None or current["status"] in ("solved", "closed") or "missed_calls" not in current["fields"]:
+        return
+    spoken = await uow.scalar(select(message.c.id).where(
+        message.c.inquiry_id == current["id"], message.c.kind == "text").limit(1))
+    if spoken is None:
+        await inquiries.change(uow, current["id"], {"status": "solved", "outcome": "called_back"}, actor="system",
+                               cause="call_answered")
+
+
+async def _card(uow: UnitOfWork, row: Mapping[str, Any], account: Mapping[str, Any], state: CallState) -> int:
+    """The call's line in the thread: added once, kept up to date."""
+    who = state.customer_number or state.from_raw or "withheld number"
+    way = "Call from" if state.direction == "inbound" else "Call to"
+    text = f"{way} {who}: {state.disposition or state.status.value}"
+    if state.talk_sec:
+        text += f", {state.talk_sec} s"
+    meta = {"call_id": row["id"], "call": call_view(row), "talk_sec": state.talk_sec, "wait_sec": state.wait_sec}
+    if row["message_id"] is not None:
+        await uow.execute(update(message).where(message.c.id == row["message_id"])
+                          .values(text=text, meta=meta, inquiry_id=row["inquiry_id"]))
+        return int(row["message_id"])
+    inbound = state.direction == "inbound"
+    values = {
+        "inquiry_id": row["inquiry_id"], "direction": "in" if inbound else "internal", "kind": "call",
+        "author_kind": "customer" if inbound else "system", "author_id": row["contact_id"] if inbound else None,
+        "text": text, "state": "received", "automatic": True, "meta": meta, "occurred_at": state.started_at,
+    }
+    added, thread = await messages.append(uow, row["conversation_id"], values,
+                                          customer_at=uow.now if inbound else None)
+    owner = await uow.row(select(inquiry).where(inquiry.c.id == row["inquiry_id"])) if row["inquiry_id"] else None
+    await messages.announce(uow, {**added, "attachments": []}, owner, thread, inbox=account)
+    return int(added["id"])

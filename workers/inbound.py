@@ -1,0 +1,154 @@
+"""From a stored raw row to the domain: parse, take in, quarantine what cannot be read.
+
+Parsing and storing files happen before the one transaction in which everything becomes true at once, the end of the
+job included. A crash anywhere leaves the row and its job as they were.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import puremagic
+import structlog
+from sqlalchemy import select
+
+from channels import get_channel
+from channels.config import inbox_config
+from channels.contract import Malformed, RawItem
+from crm_core import calls, inbound_rows, intake, job_table
+from crm_core.db.uow import UnitOfWork
+from crm_core.envelope import Auto, Envelope, InboundAttachment, Kind
+from crm_core.jobs import JobRegistry, JobRow
+from crm_core.schema import conversation, inbound, inbox
+from crm_core.services import Services
+from routing import callbacks
+from workers.execute import NotOurs
+
+log = structlog.get_logger(__name__)
+
+#: never stored: what runs when a person clicks on it
+_REFUSED_ENDINGS = frozenset({
+    "exe", "scr", "com", "bat", "cmd", "pif", "vbs", "vbe", "js", "jse", "wsf", "wsh", "msi", "msp", "hta", "cpl",
+    "jar", "ps1", "lnk", "reg", "dll", "iso", "img",
+})
+
+
+def declare(registry: JobRegistry) -> None:
+    registry.job(inbound_rows.PROCESS_JOB, self_managed=True, lease_s=60, queue="inbound")(process)
+
+
+async def process(services: Services, job: JobRow) -> None:
+    """The job `inbound.process`: one raw row, to its end."""
+    inbound_id = int(job.args["inbound_id"])
+    async with services.db.reading() as conn:
+        row = (await conn.execute(select(inbound).where(inbound.c.id == inbound_id))).mappings().first()
+        account = None
+        if row is not None:
+            account = (await conn.execute(select(inbox).where(inbox.c.id == row["inbox_id"]))).mappings().first()
+    if row is None or account is None or row["state"] != "received":
+        async with services.db.transaction() as uow:
+            await job_table.finish(uow, job)
+        return
+    error: str | None = None
+    envelopes: list[Envelope] = []
+    try:
+        envelopes = read(row, account)
+    except Malformed as malformed:
+        error = malformed.reason
+    except Exception as failure:
+        # Adapters promise never to raise; if one does, the row must not be lost nor block its lane.
+        log.exception("parse_failed", channel=account["channel"], inbound_id=inbound_id)
+        error = f"{type(failure).__name__}: {failure}"
+    files = [await store_files(services, envelope) for envelope in envelopes]
+    async with services.db.transaction() as uow:
+        if not await job_table.still_mine(uow, job):
+            raise NotOurs
+        if error is not None:
+            await inbound_rows.quarantine(uow, inbound_id, error)
+        else:
+            notes = [await take_in(uow, account, envelope, inbound_id=inbound_id, files=stored)
+                     for envelope, stored in zip(envelopes, files, strict=True)]
+            refused = [n for n in notes if n is not None and n.startswith("!")]
+            if refused:
+                await inbound_rows.quarantine(uow, inbound_id, refused[0][1:])
+            else:
+                await inbound_rows.done(uow, inbound_id, "; ".join(n for n in notes if n) or None)
+        await job_table.finish(uow, job)
+
+
+def read(row: Mapping[str, Any], account: Mapping[str, Any]) -> list[Envelope]:
+    """Parse a stored row by its channel. Raises Malformed."""
+    item = RawItem(dedupe_key=row["dedupe_key"], lane=row["lane"], body=row["body"], content_type=row["content_type"],
+                   order=row["order_key"], meta=row["meta"], received_at=row["received_at"])
+    envelopes = get_channel(account["channel"]).parse(item, inbox_config(account))
+    if not envelopes:
+        raise Malformed("the adapter made nothing of it")
+    return envelopes
+
+
+async def store_files(services: Services, envelope: Envelope) -> dict[int, intake.StoredFile]:
+    """Put the envelope's files into the store, named by content, so a second try writes the same."""
+    stored: dict[int, intake.StoredFile] = {}
+    for position, item in enumerate(envelope.attachments):
+        if item.content is None or item.refused or refused_name(item):
+            continue
+        stored[position] = await put_blob(services, item.content, item.name, item.mime)
+    return stored
+
+
+def refused_name(item: InboundAttachment) -> bool:
+    return item.name.rpartition(".")[2].lower() in _REFUSED_ENDINGS
+
+
+async def put_blob(services: Services, content: bytes, name: str, mime: str) -> intake.StoredFile:
+    """Store bytes under their hash; the type is what they are, not what somebody said."""
+    sha = hashlib.sha256(content).hexdigest()
+    key = f"blobs/{sha[:2]}/{sha}"
+    await services.files.put(key, content)
+    return intake.StoredFile(blob_key=key, sha256=sha, size=len(content), mime=sniff(content, name) or mime)
+
+
+def sniff(content: bytes, name: str) -> str | None:
+    """The media type by content, None if the content does not say."""
+    try:
+        found = puremagic.from_string(content[:4096], mime=True, filename=name[-80:])
+    except (puremagic.PureError, ValueError, IndexError):
+        return None
+    return str(found) or None
+
+
+async def take_in(uow: UnitOfWork, account: Mapping[str, Any], envelope: Envelope, *, inbound_id: int | None,
+                  files: Mapping[int, intake.StoredFile] | None = None, client_id: str | None = None) -> str | None:
+    """Bring one envelope into the domain. Returns a note for the raw row; one that starts with "!" means quarantine."""
+    if envelope.kind is Kind.CALL:
+        await calls.take(uow, account, envelope, inbound_id=inbound_id)
+        return None
+    if envelope.data.get("honeypot"):
+        return "!a field that people cannot see was filled in"
+    result = await intake.receive(
+        uow, account, envelope, inbound_id=inbound_id, conversation_id=await _proved_thread(uow, account, envelope),
+        stored=files, client_id=client_id, held_by_bot=account["flow_key"] is not None)
+    asked = envelope.data.get("callback")
+    if isinstance(asked, dict) and result.contact is not None and not result.duplicate:
+        await callbacks.book_from_customer(uow, contact=result.contact, inquiry=result.inquiry, asked=asked,
+                                           source=account["channel"], inbound_id=inbound_id)
+    if result.ignored is not None and envelope.auto is Auto.BOUNCE:
+        return f"!{result.ignored}"
+    return "duplicate" if result.duplicate else result.ignored
+
+
+async def _proved_thread(uow: UnitOfWork, account: Mapping[str, Any], envelope: Envelope) -> int | None:
+    """The conversation a signed token names. A subject's weaker token needs the sender to be the participant."""
+    if account["channel"] != "email":
+        return None
+    from channels.email import parse_reply_token, parse_subject_token  # noqa: PLC0415 - only where mail is read
+
+    if envelope.thread.reply_token:
+        return parse_reply_token(account["secret"], envelope.thread.reply_token)
+    if envelope.thread.subject_token and envelope.sender.identities:
+        named = parse_subject_token(account["secret"], envelope.thread.subject_token)
+        if named is not None:
+            return await uow.scalar(select(conversation.c.id).where(
+                conversation.c.id == named, conversation.c.inbox_id == account["id"],
+                conversation.c.address == envelope.sender.identities[0].value))
+    return None
