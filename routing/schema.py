@@ -83,6 +83,19 @@ Index(
     postgresql_where=sla_clock.c.next_fire_at.is_not(None),
     sqlite_where=sla_clock.c.next_fire_at.is_not(None),
 )
+# The wallboard's two questions, without reading the clocks of the past.
+Index(
+    "ix_sla_clock_open_due",
+    sla_clock.c.due_at,
+    postgresql_where=sla_clock.c.state == "active",
+    sqlite_where=sla_clock.c.state == "active",
+)
+Index(
+    "ix_sla_clock_open_breached",
+    sla_clock.c.breached_at,
+    postgresql_where=sla_clock.c.state.in_(("active", "paused")) & sla_clock.c.breached_at.is_not(None),
+    sqlite_where=sla_clock.c.state.in_(("active", "paused")) & sla_clock.c.breached_at.is_not(None),
+)
 
 sla_event = Table(
     "sla_event",
@@ -130,6 +143,9 @@ agent_slot = Table(
     Column("channel", String(10), primary_key=True),  # voice | chat | async | callback
     Column("max", Integer, nullable=False),
     Column("used", Integer, nullable=False),
+    Column(
+        "load", Integer, nullable=False
+    ),  # weight held by this channel; agent_state.load_used is their sum
 )
 
 lane = Table(
@@ -203,6 +219,14 @@ Index(
     work_item.c.next_step_at,
     postgresql_where=work_item.c.next_step_at.is_not(None),
     sqlite_where=work_item.c.next_step_at.is_not(None),
+)
+# What the wallboard counts: bounded by what is open, whatever the history.
+Index(
+    "ix_work_item_queue",
+    work_item.c.team_id,
+    work_item.c.ready_at,
+    postgresql_where=work_item.c.state.in_(("parked", "waiting", "offered")),
+    sqlite_where=work_item.c.state.in_(("parked", "waiting", "offered")),
 )
 Index(
     "ix_work_item_wake_at",

@@ -1,0 +1,153 @@
+"""Lanes: interned signatures of who may serve, and which agents are in each.
+
+Membership changes with skills, levels and teams, never with presence. It is written when a lane is first used and
+when an agent's skills or teams change (`rebuild_agent`), and checked again inside every claim.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import and_, delete, exists, insert, literal, or_, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.selectable import Select
+
+from crm_core.clock import MINUTE
+from crm_core.db.uow import UnitOfWork
+from crm_core.schema import agent, agent_skill, team_member
+from routing import capacity
+from routing.eligibility import skill_failure
+from routing.model import AgentView, LaneSpec
+from routing.schema import agent_lane, lane
+
+#: lanes made this recently are filled again by the sweeper: a concurrent change of an agent may have missed them
+FRESH_MS = 3 * MINUTE
+
+
+async def intern(uow: UnitOfWork, specs: Iterable[LaneSpec]) -> dict[str, int]:
+    """The ids of these lanes by signature, making and filling those that are new."""
+    wanted = {s.signature: s for s in specs}
+    found = await known(uow.conn, list(wanted))
+    for signature, spec in wanted.items():
+        if signature in found:
+            continue
+        made = await uow.insert_new(
+            lane,
+            {
+                "signature": signature, "team_id": spec.team_id, "channel": spec.channel,
+                "requirements": dict(spec.requirements), "agent_id": spec.agent_id, "created_at": uow.now,
+            },
+            key=["signature"], returning=lane.c.id,
+        )  # fmt: skip
+        if made is None:
+            made = await uow.scalar(select(lane.c.id).where(lane.c.signature == signature))
+        else:
+            await _fill(uow, int(made), spec)
+        found[signature] = int(made)
+    return found
+
+
+async def known(conn: AsyncConnection, signatures: Sequence[str]) -> dict[str, int]:
+    """The ids of those lanes that exist."""
+    if not signatures:
+        return {}
+    rows = await conn.execute(select(lane.c.signature, lane.c.id).where(lane.c.signature.in_(signatures)))
+    return {signature: int(lane_id) for signature, lane_id in rows}
+
+
+async def rebuild_agent(uow: UnitOfWork, agent_id: int) -> None:
+    """Recompute which lanes an agent serves and his limits. Call it in the transaction that edits his teams, skills
+    or activity, or the settings of his team.
+
+    Raises:
+        NotFound: no such agent.
+    """
+    await capacity.ensure(uow, agent_id)
+    await capacity.refresh_limits(uow, agent_id)
+    view = (await static_views(uow.conn, [agent_id])).get(agent_id)
+    mine: set[int] = set()
+    if view is not None:
+        mates = [lane.c.team_id.is_(None)]
+        if view.teams:
+            mates.append(lane.c.team_id.in_(sorted(view.teams)))
+        rows = await uow.rows(
+            select(lane).where(or_(lane.c.agent_id == agent_id, and_(lane.c.agent_id.is_(None), or_(*mates))))
+        )
+        mine = {
+            r["id"]
+            for r in rows
+            if r["agent_id"] is not None or skill_failure(view, r["requirements"].items()) is None
+        }
+    now_in = {r["lane_id"] for r in await uow.rows(select(agent_lane).where(agent_lane.c.agent_id == agent_id))}
+    if gone := now_in - mine:
+        await uow.execute(
+            delete(agent_lane).where(agent_lane.c.agent_id == agent_id, agent_lane.c.lane_id.in_(sorted(gone)))
+        )
+    for lane_id in sorted(mine - now_in):
+        await uow.insert_new(
+            agent_lane, {"agent_id": agent_id, "lane_id": lane_id}, key=["agent_id", "lane_id"]
+        )
+
+
+async def static_views(conn: AsyncConnection, agent_ids: Sequence[int]) -> dict[int, AgentView]:
+    """Names, skills and teams of active agents, without presence and capacity."""
+    if not agent_ids:
+        return {}
+    names = dict(
+        (await conn.execute(select(agent.c.id, agent.c.name).where(agent.c.id.in_(agent_ids), agent.c.active)))
+        .tuples()
+        .all()
+    )
+    skills: dict[int, dict[str, int]] = {}
+    for agent_id, skill, level in await conn.execute(
+        select(agent_skill.c.agent_id, agent_skill.c.skill, agent_skill.c.level).where(
+            agent_skill.c.agent_id.in_(list(names))
+        )
+    ):
+        skills.setdefault(agent_id, {})[skill] = level
+    teams: dict[int, set[int]] = {}
+    for agent_id, team_id in await conn.execute(
+        select(team_member.c.agent_id, team_member.c.team_id).where(team_member.c.agent_id.in_(list(names)))
+    ):
+        teams.setdefault(agent_id, set()).add(team_id)
+    return {
+        i: AgentView(agent_id=i, name=name, skills=skills.get(i, {}), teams=frozenset(teams.get(i, ())))
+        for i, name in names.items()
+    }
+
+
+async def refill_fresh(uow: UnitOfWork) -> int:
+    """Fill the lanes made in the last minutes again. Returns how many were looked at."""
+    rows = await uow.rows(select(lane).where(lane.c.created_at > uow.now - FRESH_MS).order_by(lane.c.id).limit(500))
+    for row in rows:
+        await _fill(uow, row["id"], spec_of(row))
+    return len(rows)
+
+
+def spec_of(row: Mapping[str, Any]) -> LaneSpec:
+    return LaneSpec(
+        row["channel"], team_id=row["team_id"], requirements=tuple(sorted(row["requirements"].items())),
+        agent_id=row["agent_id"],
+    )  # fmt: skip
+
+
+async def _fill(uow: UnitOfWork, lane_id: int, spec: LaneSpec) -> None:
+    there = exists().where(agent_lane.c.agent_id == agent.c.id, agent_lane.c.lane_id == lane_id)
+    members = _members(spec).where(~there.correlate(agent)).add_columns(literal(lane_id))
+    await uow.execute(insert(agent_lane).from_select(["agent_id", "lane_id"], members))
+
+
+def _members(spec: LaneSpec) -> Select[Any]:
+    statement = select(agent.c.id).where(agent.c.active)
+    if spec.agent_id is not None:
+        return statement.where(agent.c.id == spec.agent_id)
+    if spec.team_id is not None:
+        statement = statement.where(
+            exists().where(team_member.c.agent_id == agent.c.id, team_member.c.team_id == spec.team_id)
+        )
+    for skill, level in spec.requirements:
+        statement = statement.where(
+            exists().where(
+                agent_skill.c.agent_id == agent.c.id, agent_skill.c.skill == skill, agent_skill.c.level >= level
+            )
+        )
+    return statement

@@ -1,0 +1,216 @@
+"""The words of routing: work items, agents as a decision sees them, lanes, and what happens to an item.
+
+Owns frozen data only, no I/O. `Item` mirrors the table work_item; everything that decides takes and returns these.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from typing import Any, Self
+
+
+class Channel(StrEnum):
+    VOICE = "voice"
+    CHAT = "chat"
+    ASYNC = "async"
+    CALLBACK = "callback"
+
+
+class ItemState(StrEnum):
+    PARKED = "parked"
+    WAITING = "waiting"
+    OFFERED = "offered"
+    ASSIGNED = "assigned"
+    WRAPUP = "wrapup"
+    DONE = "done"
+    CANCELLED = "cancelled"
+    ABANDONED = "abandoned"
+
+
+#: states in which an item still has a future
+LIVE = (ItemState.PARKED, ItemState.WAITING, ItemState.OFFERED, ItemState.ASSIGNED, ItemState.WRAPUP)
+#: states in which nobody has it yet
+QUEUED = (ItemState.PARKED, ItemState.WAITING, ItemState.OFFERED)
+
+
+class Presence(StrEnum):
+    ONLINE = "online"
+    BREAK = "break"
+    DND = "dnd"
+    WRAPUP = "wrapup"
+    OFFLINE = "offline"
+    AWAY_REASSIGN = "away_reassign"
+
+
+class Reason(StrEnum):
+    """Why an agent may not serve an item; the order is the order of the tests."""
+
+    OFFLINE = "offline"
+    NO_LEASE = "no_lease"
+    ON_BREAK = "on_break"
+    DND = "dnd"
+    WRAPUP = "wrapup"
+    CHANNEL_OFF = "channel_off"
+    NO_CAPACITY = "no_capacity"
+    INTERRUPTED_BY_NOTHING = "interrupted_by_nothing"
+    NOT_IN_TEAM = "not_in_team"
+    SKILL_MISSING = "skill_missing"
+    SKILL_LEVEL = "skill_level"
+    EXCLUDED_DECLINED = "excluded_declined"
+    OUTSIDE_SHIFT = "outside_shift"
+    ITEM_LOCKED = "item_locked"
+
+
+@dataclass(frozen=True, slots=True)
+class Requirements:
+    """Skills an item asks for, by level 1-5.
+
+    `hard` ones (a subset of `required`) are never dropped or lowered; `dropped` were asked for but nobody in the team
+    has them, kept for the explanation.
+    """
+
+    required: Mapping[str, int] = field(default_factory=dict)
+    preferred: Mapping[str, int] = field(default_factory=dict)
+    hard: frozenset[str] = frozenset()
+    dropped: tuple[str, ...] = ()
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> Self:
+        return cls(
+            required={str(k): int(v) for k, v in (data.get("required") or {}).items()},
+            preferred={str(k): int(v) for k, v in (data.get("preferred") or {}).items()},
+            hard=frozenset(data.get("hard") or ()),
+            dropped=tuple(data.get("dropped") or ()),
+        )
+
+    def as_data(self) -> dict[str, Any]:
+        return {
+            "required": dict(self.required),
+            "preferred": dict(self.preferred),
+            "hard": sorted(self.hard),
+            "dropped": list(self.dropped),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class LaneSpec:
+    """Who may serve, as one interned row: members of a team with these skill levels, or one agent alone.
+
+    A lane of one agent asks for no skills: that person was chosen by people (the contact's manager, a transfer) or
+    has served this conversation before.
+    """
+
+    channel: str
+    team_id: int | None = None
+    requirements: tuple[tuple[str, int], ...] = ()
+    agent_id: int | None = None
+
+    @property
+    def signature(self) -> str:
+        """Unique text of the lane; at most 400 characters for up to 8 skills."""
+        if self.agent_id is not None:
+            return f"{self.channel}|agent:{self.agent_id}"
+        skills = ",".join(f"{skill}>={level}" for skill, level in self.requirements)
+        return f"{self.channel}|team:{self.team_id or '*'}|{skills}"
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """An agent's capacity in one channel. `load` is the weight held by it."""
+
+    maximum: int
+    used: int = 0
+    load: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentView:
+    """An agent as a decision sees him. `lanes` are the signatures that he may serve."""
+
+    agent_id: int
+    name: str = ""
+    presence: str = Presence.OFFLINE
+    routable: bool = False
+    lease_until: int | None = None
+    wrapup_until: int | None = None
+    idle_since: int = 0
+    load_used: int = 0
+    load_max: int = 100
+    slots: Mapping[str, Slot] = field(default_factory=dict)
+    skills: Mapping[str, int] = field(default_factory=dict)
+    teams: frozenset[int] = frozenset()
+    lanes: frozenset[str] = frozenset()
+    in_shift: bool = True
+    #: when his shift begins, if it is over now; None: not known or not again
+    shift_from: int | None = None
+    scarcity: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """A work item: a row of the table of that name. Instants are ms UTC."""
+
+    id: int
+    source_kind: str
+    source_id: int
+    attempt: int = 1
+    inquiry_id: int | None = None
+    conversation_id: int | None = None
+    contact_id: int | None = None
+    team_id: int | None = None
+    home_team_id: int | None = None
+    teams_seen: tuple[int, ...] = ()
+    channel: str = Channel.ASYNC
+    kind: str = "ticket"
+    requirements: Requirements = field(default_factory=Requirements)
+    priority: str = "normal"
+    vip: bool = False
+    state: str = ItemState.WAITING
+    order_key: int = 0
+    order_parts: Mapping[str, Any] = field(default_factory=dict)
+    due_at: int | None = None
+    ready_at: int = 0
+    step_no: int = 0
+    step_entered_at: int = 0
+    next_step_at: int | None = None
+    manager_id: int | None = None
+    sticky_agent_id: int | None = None
+    directed_agent_id: int | None = None
+    return_agent_id: int | None = None
+    excluded: Mapping[int, int] = field(default_factory=dict)
+    rounds: int = 0
+    owner_id: int | None = None
+    parked_reason: str | None = None
+    wake_at: int | None = None
+    version: int = 1
+    created_at: int = 0
+    ended_at: int | None = None
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Self:
+        values = {f.name: row[f.name] for f in fields(cls)}
+        values["requirements"] = Requirements.from_data(row["requirements"])
+        values["teams_seen"] = tuple(row["teams_seen"])
+        values["excluded"] = {int(k): int(v) for k, v in row["excluded"].items()}
+        return cls(**values)
+
+    def as_values(self) -> dict[str, Any]:
+        """The columns of the row, without its id."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "id"}
+        values["requirements"] = self.requirements.as_data()
+        values["teams_seen"] = list(self.teams_seen)
+        values["excluded"] = {str(k): v for k, v in self.excluded.items()}
+        values["order_parts"] = dict(self.order_parts)
+        return values
+
+    def changes_since(self, before: "Item") -> dict[str, Any]:
+        """Columns whose value differs from `before`."""
+        old = before.as_values()
+        return {name: value for name, value in self.as_values().items() if old[name] != value}
+
+    def excludes(self, agent_id: int, now: int) -> bool:
+        return self.excluded.get(agent_id, 0) > now
+
+    @property
+    def live(self) -> bool:
+        return self.state in LIVE

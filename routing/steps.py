@@ -1,0 +1,140 @@
+"""The step plan of an item: who may serve it, ring by ring, and when the next ring opens. Pure.
+
+Steps only widen: the lanes of a step contain those of all steps before it. Two rings that come out the same are one.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from crm_core.clock import MINUTE
+from routing.model import AgentView, Channel, Item, LaneSpec, Presence
+from routing.settings import TeamSettings, duration_of
+
+#: somebody whose shift begins is given this long to come online before the item goes on without him
+SHIFT_GRACE_MS = 10 * MINUTE
+#: an item is never spread over more teams than this
+MAX_TEAMS = 3
+
+_PERSONAL = ("manager", "sticky", "directed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One ring. `lanes` are all that may serve now; `agent_id` is set on a ring of one person; `starts_at` in ms."""
+
+    no: int
+    scope: str
+    lanes: tuple[LaneSpec, ...]
+    starts_at: int
+    skip_if_empty: bool
+    agent_id: int | None = None
+
+    @property
+    def personal(self) -> bool:
+        return self.scope in _PERSONAL
+
+    @property
+    def signatures(self) -> frozenset[str]:
+        return frozenset(lane.signature for lane in self.lanes)
+
+
+def budget_ms(item: Item) -> int:
+    """The time from ready to the target of the order key."""
+    target = item.due_at if item.due_at is not None else item.order_parts.get("target_at", item.ready_at)
+    return max(int(target) - item.ready_at, 0)
+
+
+def target_at(item: Item) -> int:
+    return item.ready_at + budget_ms(item)
+
+
+def plan(item: Item, settings: TeamSettings) -> tuple[Step, ...]:
+    """The rings of this item, at least one."""
+    if item.directed_agent_id is not None:
+        lane = LaneSpec(item.channel, agent_id=item.directed_agent_id)
+        return (
+            Step(no=0, scope="directed", lanes=(lane,), starts_at=item.ready_at, skip_if_empty=False,
+                 agent_id=item.directed_agent_id),
+        )  # fmt: skip
+    people = {"manager": item.manager_id, "sticky": item.sticky_agent_id}
+    budget = budget_ms(item)
+    steps: list[Step] = []
+    personal: tuple[LaneSpec, ...] = ()
+    home: tuple[LaneSpec, ...] = ()
+    for ring in settings.steps:
+        agent_id = people.get(ring.scope)
+        if ring.scope in people:
+            if agent_id is None:
+                continue
+            personal = (*personal, LaneSpec(item.channel, agent_id=agent_id))
+        elif ring.scope == "overflow":
+            others = tuple(t for t in settings.overflow if t != item.team_id)[: MAX_TEAMS - 1]
+            wanted = tuple(sorted(item.requirements.required.items()))
+            home = (*home, *(LaneSpec(item.channel, team_id=t, requirements=wanted) for t in others))
+        else:
+            home = (LaneSpec(item.channel, team_id=item.team_id, requirements=_skills(item, ring.scope)),)
+        lanes = tuple(dict.fromkeys((*personal, *home)))
+        if steps and set(steps[-1].lanes) == set(lanes):
+            continue
+        starts_at = item.ready_at + duration_of(ring.at, budget)
+        steps.append(
+            Step(no=len(steps), scope=ring.scope, lanes=lanes, starts_at=starts_at,
+                 skip_if_empty=ring.skip_if_empty, agent_id=agent_id)
+        )  # fmt: skip
+    if not steps or not home:
+        # A plan of overflow alone without overflow teams, say. Somebody must be able to get it.
+        lane = LaneSpec(item.channel, team_id=item.team_id, requirements=_skills(item, "required"))
+        steps.append(
+            Step(no=len(steps), scope="required", lanes=(*personal, lane), starts_at=item.ready_at,
+                 skip_if_empty=False)
+        )  # fmt: skip
+    return tuple(steps)
+
+
+def _skills(item: Item, scope: str) -> tuple[tuple[str, int], ...]:
+    wanted = item.requirements
+    skills = dict(wanted.required)
+    if scope == "preferred":
+        for skill, level in wanted.preferred.items():
+            skills[skill] = max(level, skills.get(skill, 0))
+    elif scope == "relaxed":
+        skills = {s: level if s in wanted.hard else max(level - 1, 1) for s, level in skills.items()}
+    return tuple(sorted(skills.items()))
+
+
+def is_empty(step: Step, item: Item, agents: Sequence[AgentView], now: int) -> bool:
+    """Whether nobody of the step is there at all (busy people are there)."""
+    wanted = step.signatures
+    return not any(a.routable and a.lanes & wanted and not item.excludes(a.agent_id, now) for a in agents)
+
+
+def leave_at(
+    steps: Sequence[Step], step: Step, item: Item, entered_at: int, *,
+    agents: Mapping[int, AgentView], settings: TeamSettings, now: int,
+) -> int | None:  # fmt: skip
+    """The instant at which the item goes on to the next step if nobody took it; None if there is none."""
+    if step.no + 1 >= len(steps):
+        return None
+    if step.personal:
+        return _window_end(step, item, entered_at, agents.get(step.agent_id or 0), settings, now)
+    return steps[step.no + 1].starts_at
+
+
+def _window_end(
+    step: Step, item: Item, entered_at: int, agent: AgentView | None, settings: TeamSettings, now: int
+) -> int:
+    """How long an item waits for one person: never so long that the waiting itself would break the promise."""
+    rules = settings.channel(item.channel)
+    latest = target_at(item) - rules.reserve_ms
+    if agent is None or item.excludes(agent.agent_id, now):
+        return now
+    is_async = item.channel == Channel.ASYNC
+    soon_back = is_async and agent.presence in (Presence.BREAK, Presence.DND, Presence.WRAPUP)
+    if agent.routable or soon_back:
+        wait = duration_of(rules.sticky_wait, budget_ms(item))
+        # A share of the budget is of the item's age, seconds are of this step.
+        start = entered_at if isinstance(rules.sticky_wait, int) else item.ready_at
+        return min(start + wait, max(latest, entered_at))
+    if is_async and agent.shift_from is not None and agent.shift_from < latest:
+        return min(agent.shift_from + SHIFT_GRACE_MS, latest)
+    return now if step.skip_if_empty else min(entered_at, now)
