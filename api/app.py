@@ -7,12 +7,16 @@ from api.auth.passwords import Passwords
 from api.auth.routes import PASSWORDS
 from api.docs_page import add_docs
 from api.health import healthz, readyz
-from api.keys import CHECK_ANSWERS, SERVICES
+from api.hooks import add_hooks
+from api.inbox_cache import INBOXES, InboxCache
+from api.keys import CHANNELS, CHECK_ANSWERS, SERVICES
 from api.layer.dispatch import handler_of
 from api.layer.document import build_document
 from api.layer.problems import problems
 from api.metrics import METRICS, Metrics, measured, show_metrics
+from api.refused import REFUSALS, Refusals
 from api.registry import ENDPOINTS
+from channels.registry import Channels
 from crm_core.services import Services
 
 
@@ -29,9 +33,13 @@ def build_app(services: Services, *, check_answers: bool = False) -> web.Applica
     app[CHECK_ANSWERS] = check_answers
     app[METRICS] = Metrics()
     app[PASSWORDS] = Passwords()
+    app[INBOXES] = InboxCache(services.db)
+    app[CHANNELS] = services.extra.get("channels") or Channels()
+    app[REFUSALS] = Refusals()
     for endpoint in ENDPOINTS:
         app.router.add_route(endpoint.method, endpoint.path, handler_of(endpoint, guard))
     add_docs(app, build_document(ENDPOINTS, version=services.settings.version))
+    add_hooks(app)
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/metrics", show_metrics)

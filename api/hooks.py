@@ -1,0 +1,193 @@
+"""Every provider's webhook: prove the sender, cut, store raw, commit, answer. Nothing else happens before the answer.
+
+What is refused is kept too (its head, and not without end), because a provider that gets an error may never repeat.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+from aiohttp import web
+
+from api.auth.origin import client_address, network_of, public_url
+from api.inbox_cache import INBOXES
+from api.keys import CHANNELS, SERVICES
+from api.layer.bodies import BodyTooLarge, read_body
+from api.layer.problems import answer_to, problem
+from api.metrics import METRICS
+from api.refused import REFUSALS
+from channels.config import inbox_config
+from channels.contract import (
+    CallDecision,
+    Channel,
+    ChannelError,
+    HttpAnswer,
+    InboxConfig,
+    Malformed,
+    RawRequest,
+    SignatureRefused,
+)
+from crm_core import inbound_rows
+from crm_core.clock import SECOND
+from crm_core.errors import NotFound, RateLimited
+from crm_core.services import Services
+
+log = structlog.get_logger(__name__)
+
+#: how long a ringing call may wait for our word; then the PBX does what it does by itself
+WHERE_TIMEOUT_S = 0.3
+#: `inbox_state.last_inbound_at` is this exact; more would make all hooks of an inbox queue for one row
+LAST_INBOUND_EVERY_MS = 10 * SECOND
+#: submissions of one form from one network, a minute
+FORMS_PER_MINUTE = 20
+
+
+async def hook(request: web.Request) -> web.StreamResponse:
+    """POST (or GET, for challenges) /hooks/{inbox_key}[/…]"""
+    row = await request.app[INBOXES].get(request.match_info["inbox_key"])
+    adapter = request.app[CHANNELS].get(row["channel"])
+    if type(adapter).verify is Channel.verify:
+        raise NotFound("this inbox takes no webhooks", code="no_webhook")
+    if row["channel"] != "form":
+        return await _Hook(request, row, adapter).run()
+    cors = _cors(request, row)
+    if request.method == "OPTIONS":
+        return web.Response(status=204, headers={**cors, "Access-Control-Allow-Methods": "POST",
+                                                 "Access-Control-Allow-Headers": "Content-Type, Idempotency-Key",
+                                                 "Access-Control-Max-Age": "600"})
+    try:
+        response = await _Hook(request, row, adapter).run()
+    except Exception as error:
+        # The page of the form must be able to read the error as well.
+        response = answer_to(error, where="/hooks")
+    response.headers.update(cors)
+    return response
+
+
+def _cors(request: web.Request, row: Mapping[str, Any]) -> dict[str, str]:
+    origin = request.headers.get("Origin")
+    allowed = row["config"].get("origins") or ["*"]
+    if origin is None or ("*" not in allowed and origin not in allowed):
+        return {}
+    return {"Access-Control-Allow-Origin": origin, "Vary": "Origin"}
+
+
+class _Hook:
+    """One request at one inbox."""
+
+    def __init__(self, request: web.Request, row: Mapping[str, Any], adapter: Channel) -> None:
+        self.request = request
+        self.services: Services = request.app[SERVICES]
+        self.adapter = adapter
+        self.inbox: InboxConfig = inbox_config(row)
+        #: anybody may fill in a form, so what is refused there proves nothing
+        self.open_to_all = row["channel"] == "form"
+        self.refusals = request.app[REFUSALS]
+
+    async def run(self) -> web.StreamResponse:
+        address = client_address(self.request, self.services.settings)
+        if self.open_to_all:
+            await self._limit(address)
+        try:
+            body = await read_body(self.request, limit=self.adapter.spec.max_request_bytes)
+        except BodyTooLarge as error:
+            await self._keep(error.head, f"larger than {self.adapter.spec.max_request_bytes} bytes", limited=True)
+            return self._refusal(413, error.detail, "too_large")
+        raw = RawRequest(
+            method=self.request.method, url=public_url(self.request, self.services.settings),
+            headers={name.lower(): value for name, value in self.request.headers.items()}, body=body,
+            content_type=self.request.headers.get("Content-Type", ""), query=dict(self.request.query),
+            remote=address, received_at=self.services.clock.now_ms(),
+        )
+        try:
+            challenge = self.adapter.verify(raw, self.inbox)
+            if challenge is not None:
+                return _response(challenge)
+            items = self.adapter.split(raw, self.inbox)
+        except SignatureRefused as error:
+            return await self._not_proven(body, error.reason)
+        except Malformed as error:
+            # A proven request is never thrown away for its number; anybody's form is.
+            await self._keep(body, error.reason, limited=self.open_to_all)
+            return self._refusal(422 if self.open_to_all else 400, error.reason, "malformed")
+        except ChannelError as error:
+            await self._keep(body, f"the inbox is not set up: {error.detail}", limited=True)
+            return self._refusal(503, "this inbox is not set up", "not_configured")
+        except Exception as error:
+            # A defect of ours must not lose what the provider sent: it is kept, and the provider repeats.
+            await self._keep(body, f"{type(error).__name__} while reading", limited=False)
+            raise
+        await self._store(items)
+        decision = await self._where(raw)
+        return _response(self.adapter.acknowledge(raw, self.inbox, decision))
+
+    async def _limit(self, address: str) -> None:
+        wait = await self.services.limiter.take(
+            f"form:{self.inbox.id}:{network_of(address)}", per_s=FORMS_PER_MINUTE / 60, burst=FORMS_PER_MINUTE,
+            now=self.services.clock.now_ms())
+        if wait > 0:
+            raise RateLimited("too many submissions, wait a little", retry_after_s=wait)
+
+    async def _store(self, items: list[Any]) -> None:
+        last_seen = self.refusals.last_inbound
+        async with self.services.db.transaction() as uow:
+            stored = await inbound_rows.store_items(uow, self.inbox.id, items)
+            noting = uow.now - last_seen.get(self.inbox.id, 0) >= LAST_INBOUND_EVERY_MS
+            if noting:
+                await inbound_rows.note_state(uow, self.inbox.id, last_inbound_at=uow.now)
+        if noting:
+            last_seen[self.inbox.id] = self.services.clock.now_ms()
+        self.request.app[METRICS].inbound.labels(self.inbox.channel).inc(len(stored))
+
+    async def _where(self, raw: RawRequest) -> CallDecision | None:
+        """Where a ringing call goes, if it asks and routing answers in time."""
+        asked = self.adapter.asks_where(raw, self.inbox)
+        if asked is None:
+            return None
+        from routing.where import where_to_send_call  # Loaded by the few processes that get calls.
+
+        try:
+            async with asyncio.timeout(WHERE_TIMEOUT_S), self.services.db.reading() as conn:
+                found = await where_to_send_call(conn, asked, self.inbox)
+        except Exception as error:
+            # The call rings on without us; it must not end because a query was slow.
+            log.warning("call_not_directed", inbox_id=self.inbox.id, error=type(error).__name__)
+            return None
+        return found
+
+    async def _not_proven(self, body: bytes, reason: str) -> web.Response:
+        await self.refusals.count(self.services, self.inbox, reason)
+        await self._keep(body, f"not proven: {reason}", limited=True)
+        return self._refusal(401, "the signature is not valid", "bad_signature")
+
+    async def _keep(self, body: bytes, error: str, *, limited: bool) -> None:
+        self.request.app[METRICS].refused.labels(self.inbox.channel, error.split(":", 1)[0][:40]).inc()
+        meta = {"method": self.request.method, "path": self.request.path[:300]}
+        content_type = self.request.headers.get("Content-Type", "").encode("ascii", "replace").decode()
+        await self.refusals.keep(self.services, self.inbox, body=body, content_type=content_type, error=error,
+                                 meta=meta, limited=limited)
+
+    def _refusal(self, status: int, reason: str, code: str) -> web.Response:
+        answer = self.adapter.refuse(self.inbox, status, reason)
+        if answer == HttpAnswer(status=status, body=reason):
+            return problem(status, code, reason)
+        return _response(answer)
+
+
+def _response(answer: HttpAnswer) -> web.Response:
+    return web.Response(status=answer.status, body=answer.body.encode(),
+                        headers={"Content-Type": _with_charset(answer.content_type), "Cache-Control": "no-store",
+                                 "X-Content-Type-Options": "nosniff"})
+
+
+def _with_charset(content_type: str) -> str:
+    return f"{content_type}; charset=utf-8" if content_type.startswith("text/") and ";" not in content_type \
+        else content_type
+
+
+def add_hooks(app: web.Application) -> None:
+    """The routes of all providers."""
+    for path in ("/hooks/{inbox_key}", "/hooks/{inbox_key}/{tail:.*}"):
+        for method in ("GET", "POST", "OPTIONS"):
+            app.router.add_route(method, path, hook)
