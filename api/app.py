@@ -8,15 +8,14 @@ from api.auth.routes import PASSWORDS
 from api.docs_page import add_docs
 from api.health import healthz, readyz
 from api.hooks import add_hooks
-from api.inbox_cache import INBOXES, InboxCache
-from api.keys import CHANNELS, CHECK_ANSWERS, SERVICES
+from api.keys import CHECK_ANSWERS, INBOXES, SERVICES
 from api.layer.dispatch import handler_of
 from api.layer.document import build_document
 from api.layer.problems import problems
 from api.metrics import METRICS, Metrics, measured, show_metrics
 from api.refused import REFUSALS, Refusals
 from api.registry import ENDPOINTS
-from channels.registry import Channels
+from crm_core.inboxes import InboxCache
 from crm_core.services import Services
 
 
@@ -34,7 +33,6 @@ def build_app(services: Services, *, check_answers: bool = False) -> web.Applica
     app[METRICS] = Metrics()
     app[PASSWORDS] = Passwords()
     app[INBOXES] = InboxCache(services.db)
-    app[CHANNELS] = services.extra.get("channels") or Channels()
     app[REFUSALS] = Refusals()
     for endpoint in ENDPOINTS:
         app.router.add_route(endpoint.method, endpoint.path, handler_of(endpoint, guard))

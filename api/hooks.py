@@ -11,12 +11,12 @@ import structlog
 from aiohttp import web
 
 from api.auth.origin import client_address, network_of, public_url
-from api.inbox_cache import INBOXES
-from api.keys import CHANNELS, SERVICES
+from api.keys import INBOXES, SERVICES
 from api.layer.bodies import BodyTooLarge, read_body
 from api.layer.problems import answer_to, problem
 from api.metrics import METRICS
 from api.refused import REFUSALS
+from channels import get_channel
 from channels.config import inbox_config
 from channels.contract import (
     CallDecision,
@@ -41,12 +41,13 @@ WHERE_TIMEOUT_S = 0.3
 LAST_INBOUND_EVERY_MS = 10 * SECOND
 #: submissions of one form from one network, a minute
 FORMS_PER_MINUTE = 20
+MAX_INBOX_KEY = 64
 
 
 async def hook(request: web.Request) -> web.StreamResponse:
     """POST (or GET, for challenges) /hooks/{inbox_key}[/…]"""
-    row = await request.app[INBOXES].get(request.match_info["inbox_key"])
-    adapter = request.app[CHANNELS].get(row["channel"])
+    row = await find_inbox(request, request.match_info["inbox_key"])
+    adapter = get_channel(row["channel"])
     if type(adapter).verify is Channel.verify:
         raise NotFound("this inbox takes no webhooks", code="no_webhook")
     if row["channel"] != "form":
@@ -63,6 +64,16 @@ async def hook(request: web.Request) -> web.StreamResponse:
         response = answer_to(error, where="/hooks")
     response.headers.update(cors)
     return response
+
+
+async def find_inbox(request: web.Request, key: str, *, channel: str | None = None) -> Mapping[str, Any]:
+    """The enabled inbox with this public key. Raises NotFound."""
+    # Keys are ours and plain; a database must not even be asked for others (Postgres refuses NUL characters).
+    plain = 1 <= len(key) <= MAX_INBOX_KEY and key.isascii() and key.isprintable()
+    row = await request.app[INBOXES].by_key(key) if plain else None
+    if row is None or not row["enabled"] or (channel is not None and row["channel"] != channel):
+        raise NotFound("no such inbox", code="no_inbox")
+    return row
 
 
 def _cors(request: web.Request, row: Mapping[str, Any]) -> dict[str, str]:
