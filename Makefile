@@ -33,7 +33,7 @@ test-web:
 
 lint: setup ## style, formatting, types, layers
 	@status=0; \
-	for check in "ruff check ." "ruff format --check ." "mypy $(PACKAGES) tests/services tests/skips.py" lint-imports; do \
+	for check in "ruff check --output-format=concise ." "ruff format --check --output-format=concise ." "mypy $(PACKAGES) tests/services tests/skips.py" lint-imports; do \
 		echo "$$check"; $(BIN)/$$check || status=1; \
 	done; \
 	exit $$status
