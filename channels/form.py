@@ -288,7 +288,7 @@ def _zone(name: str | None) -> ZoneInfo | None:
         return None
     try:
         return ZoneInfo(name)
-    except (ValueError, OSError):  # unknown keys, `../` and directories alike
+    except (KeyError, ValueError, OSError):  # unknown keys, `../` and directories
         return None
 
 

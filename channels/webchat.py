@@ -186,4 +186,5 @@ def _claims(fields: Mapping[str, Any], inbox: InboxConfig) -> tuple[list[Identit
             )
         else:
             kept[name] = clean
-    return claims, kept
+    # In a fixed order, whatever order the stored JSON has: the phone is the better address.
+    return sorted(claims, key=lambda claim: claim.kind is not IdentityKind.PHONE), kept

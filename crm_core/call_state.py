@@ -5,8 +5,9 @@ keep a `Leg` and a `CallState` as rows (`stamps` as JSON). Instants are ms UTC.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
+from typing import Any
 
 from crm_core.clock import HOUR, MINUTE, SECOND
 
@@ -163,3 +164,29 @@ class CallChange:
     at: int
     was: str | None = None
     now: str | None = None
+
+
+def to_json(call: CallState) -> dict[str, Any]:
+    """The whole call as JSON values."""
+    return asdict(call)
+
+
+def from_json(stored: Mapping[str, Any]) -> CallState:
+    """A call back from `to_json`. Fields it does not know are left out, so that older code reads newer rows.
+
+    Raises KeyError or TypeError if `stored` is not such a call.
+    """
+    known = {each.name: stored[each.name] for each in fields(CallState) if each.name in stored}
+    return CallState(
+        **{
+            **known,
+            "status": CallStatus(known["status"]),
+            "stamps": _stamps(known["stamps"]),
+            "legs": tuple(Leg(**{**leg, "stamps": _stamps(leg["stamps"])}) for leg in known["legs"]),
+            "recordings": tuple(Recording(**recording) for recording in known["recordings"]),
+        }
+    )
+
+
+def _stamps(stored: Mapping[str, Any]) -> Stamps:
+    return {name: (stamp[0], stamp[1], stamp[2]) for name, stamp in stored.items()}

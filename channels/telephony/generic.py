@@ -235,7 +235,7 @@ def _call_event(event: dict[str, Any], call_id: str, state: str, inbox: InboxCon
         wait_sec=wire.integer(event.get("wait_sec")),
         recording_url=_web_address(event.get("recording_url")),
         recording_ref=wire.text(event.get("recording_ref"), 500),
-        correlation_id=wire.text(event.get("correlation_id"), 200),
+        correlation_id=wire.text(event.get("correlation_id"), 80),
         display_name=wire.text(event.get("name"), 120),
     )
 

@@ -208,7 +208,7 @@ def _parties(event: dict[str, Any], inbox: InboxConfig) -> dict[str, Any]:
         "group": wire.text(callee.get("acd_group"), 100),
         "did": vendor.number(line, inbox, international=True)
         or vendor.number(inbox.config.get("number"), inbox),
-        "command_id": wire.text(event.get("command_id"), 200),
+        "command_id": wire.text(event.get("command_id"), 80),
     }
 
 
@@ -326,7 +326,7 @@ def _command_result(item: RawItem, event: dict[str, Any], path: str) -> Envelope
         data={
             "what": "command_result",
             "command": path.removeprefix("result/"),
-            "correlation_id": wire.text(event.get("command_id"), 200),
+            "correlation_id": wire.text(event.get("command_id"), 80),
             "ok": code == _OK,
             "cause": str(code) if code is not None else None,
         },

@@ -270,7 +270,7 @@ def _event(
         "agent_ext": wire.text(item.meta.get("ext"), 64),
         "state": state,
         "seq": wire.integer(form.get("SequenceNumber")),
-        "correlation_id": wire.text(item.meta.get("corr"), 200),
+        "correlation_id": wire.text(item.meta.get("corr"), 80),
         "display_name": wire.text(form.get("CallerName"), 120),
     }
     return CallEvent(**{**facts, **more})  # type: ignore[arg-type]  # the names are CallEvent's own

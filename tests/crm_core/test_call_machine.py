@@ -2,13 +2,14 @@
 
 import dataclasses
 import itertools
+import json
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crm_core.call_machine import CallStatus, Change, apply, give_up, settle
-from crm_core.call_state import MISSED_GRACE_MS, STUCK_ANSWERED_MS, STUCK_RINGING_MS
+from crm_core.call_state import MISSED_GRACE_MS, STUCK_ANSWERED_MS, STUCK_RINGING_MS, from_json, to_json
 from crm_core.envelope import CallEvent
 
 T = 1_800_000_000_000
@@ -40,7 +41,12 @@ def kinds(changes):
 
 ANSWERED = [ev("initiated"), ev("ringing", at=1), agent("ringing", 2), agent("answered", 5),
             agent("ended", 65, disposition="answered"), ev("ended", at=65)]  # fmt: skip
-ABANDONED = [ev("initiated"), agent("ringing", 2), agent("ended", 9, disposition="cancelled"), ev("ended", at=9)]
+ABANDONED = [
+    ev("initiated"),
+    agent("ringing", 2),
+    agent("ended", 9, disposition="cancelled"),
+    ev("ended", at=9),
+]
 MISSED = [ev("initiated"), agent("ringing", 2), agent("ended", 9, disposition="no_answer"), ev("ended", at=9)]
 
 
@@ -65,9 +71,20 @@ def test_an_answered_call():
         ([ev("initiated"), ev("ended", at=1, disposition="invalid_number")], "failed"),
         ([ev("initiated", queue="sales"), ev("ended", at=40, queue="sales")], "abandoned"),
         ([ev("initiated"), ev("ended", at=40)], "missed"),
-        ([ev("initiated"), agent("ringing"), agent("ended", 1, disposition="busy"), ev("ended", at=1)], "busy"),
+        (
+            [ev("initiated"), agent("ringing"), agent("ended", 1, disposition="busy"), ev("ended", at=1)],
+            "busy",
+        ),
         # A queue that picks up is nobody's answer.
-        ([ev("answered"), agent("ringing", 1), agent("ended", 9, disposition="no_answer"), ev("ended", at=9)], "missed"),
+        (
+            [
+                ev("answered"),
+                agent("ringing", 1),
+                agent("ended", 9, disposition="no_answer"),
+                ev("ended", at=9),
+            ],
+            "missed",
+        ),
     ],
 )
 def test_an_unanswered_call_is_named_only_after_its_grace(events, disposition):
@@ -133,10 +150,18 @@ def test_ringing_elsewhere_reopens_a_call_that_seemed_over():
 @pytest.mark.parametrize(
     ("events", "disposition", "side"),
     [
-        ([agent("answered", 1), ev("ended", "x", 20, disposition="busy"), agent("ended", 20)], "busy", "customer"),
+        (
+            [agent("answered", 1), ev("ended", "x", 20, disposition="busy"), agent("ended", 20)],
+            "busy",
+            "customer",
+        ),
         ([agent("answered", 1), ev("ended", "x", 20), agent("ended", 20)], "no_answer", "customer"),
         ([agent("ringing", 1), agent("ended", 20, disposition="no_answer")], "cancelled", "agent"),
-        ([agent("answered", 1), ev("answered", "x", 9), ev("ended", "x", 20), agent("ended", 20)], "answered", None),
+        (
+            [agent("answered", 1), ev("answered", "x", 9), ev("ended", "x", 20), agent("ended", 20)],
+            "answered",
+            None,
+        ),
     ],
 )
 def test_calls_out_are_answered_by_the_customer_only(events, disposition, side):
@@ -148,7 +173,9 @@ def test_calls_out_are_answered_by_the_customer_only(events, disposition, side):
 
 def test_a_recording_after_the_end_changes_no_state():
     before, _ = fold(*ANSWERED)
-    after, changes = fold(ev("recording_ready", at=90, recording_ref="r1", recording_url="https://x/1"), call=before)
+    after, changes = fold(
+        ev("recording_ready", at=90, recording_ref="r1", recording_url="https://x/1"), call=before
+    )
     assert kinds(changes) == [Change.RECORDING]
     assert (after.status, after.ended_at, after.legs) == (before.status, before.ended_at, before.legs)
     assert [(r.key, r.url) for r in after.recordings] == [("r1", "https://x/1")]
@@ -205,7 +232,17 @@ EVENTS = st.builds(
         agent_leg=st.booleans(),
         queue=st.none() | st.sampled_from(["sales", "help"]),
         state=st.sampled_from(
-            ["initiated", "ringing", "answered", "held", "transferred", "ended", "recording_ready", "note", "odd"]
+            [
+                "initiated",
+                "ringing",
+                "answered",
+                "held",
+                "transferred",
+                "ended",
+                "recording_ready",
+                "note",
+                "odd",
+            ]
         ),
         seq=st.none() | st.integers(0, 3),
         cause=st.none() | st.sampled_from(["16", "17"]),
@@ -234,3 +271,4 @@ def test_any_order_with_any_repetition_folds_to_the_same_call(data, events):
     settled_want, _ = settle(want, 2**60)
     settled_got, _ = settle(got, 2**60)
     assert settled_got == settled_want
+    assert from_json(json.loads(json.dumps(to_json(got)))) == got

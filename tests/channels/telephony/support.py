@@ -6,7 +6,14 @@ from typing import Any
 from aiohttp import ClientSession, web
 
 from channels import get_channel
-from channels.contract import CallDecision, ChannelContext, InboxConfig, Malformed, RawRequest, SignatureRefused
+from channels.contract import (
+    CallDecision,
+    ChannelContext,
+    InboxConfig,
+    Malformed,
+    RawRequest,
+    SignatureRefused,
+)
 from crm_core import call_machine
 from crm_core.call_machine import CallChange, CallState
 from crm_core.envelope import Envelope, Kind
@@ -30,7 +37,9 @@ def an_inbox(vendor: str = "generic", **config: Any) -> InboxConfig:
 
 def a_request(body: bytes = b"", *, tail: str = "", at: int = NOW, **more: Any) -> RawRequest:
     url = f"https://desk.example/hooks/hk{tail}"
-    return RawRequest(method="POST", url=url, headers=more.pop("headers", {}), body=body, received_at=at, **more)
+    return RawRequest(
+        method="POST", url=url, headers=more.pop("headers", {}), body=body, received_at=at, **more
+    )
 
 
 @dataclass

@@ -36,7 +36,9 @@ def inbox_of(vendor, base=""):
     return {
         "generic": an_inbox("generic", number=LINE, originate_url=f"{base}/originate"),
         "twilio": an_inbox("twilio", number=LINE, account_sid="AC1", auth_token="tok", api_base=base),
-        "mango": an_inbox("mango", number=LINE, vpbx_api_key="vkey", vpbx_salt="vsalt", api_base=f"{base}/vpbx"),
+        "mango": an_inbox(
+            "mango", number=LINE, vpbx_api_key="vkey", vpbx_salt="vsalt", api_base=f"{base}/vpbx"
+        ),
     }[vendor]
 
 
@@ -111,7 +113,9 @@ async def test_without_a_decision_the_pbx_uses_its_default(serve, vendor):
     ],
 )
 @pytest.mark.parametrize("delivery", [Delivery(), BAD_ORDER])
-async def test_a_call_out_carries_our_id_and_its_outcome(serve, http, vendor, script, disposition, side, delivery):
+async def test_a_call_out_carries_our_id_and_its_outcome(
+    serve, http, vendor, script, disposition, side, delivery
+):
     hook = await serve(inbox_of(vendor))
     async with pbx_of(vendor, hook.url, script=script, delivery=delivery) as pbx:
         await get_channel("telephony").originate(a_wish(), inbox_of(vendor, pbx.base_url), hook.context(http))

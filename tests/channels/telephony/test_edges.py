@@ -58,7 +58,9 @@ def mango_request(event, tail="/events/call", sign=None, key="vkey", **more):
 
 
 def test_what_a_real_sip_proxy_posted_becomes_three_calls():
-    inbox = InboxConfig(id=1, key="hk", channel="telephony", name="", secret="rig-secret", config={"vendor": "generic"})
+    inbox = InboxConfig(
+        id=1, key="hk", channel="telephony", name="", secret="rig-secret", config={"vendor": "generic"}
+    )
     calls, keys = {}, set()
     for captured in json.loads((PAYLOADS / "kamailio_dialogs.json").read_text())["requests"]:
         request = a_request(captured["body"].encode(), headers=captured["headers"])
@@ -134,14 +136,21 @@ def test_the_documented_form_is_read_whole():
     (envelope,) = read(RICH)
     call = envelope.call
     assert (call.call_id, call.leg_id, call.parent_leg_id, call.agent_leg) == ("c1", "l2", "c1", True)
-    assert (call.from_number, call.did, call.queue, call.seq) == ("+380501112233", "+380441234567", "sales", 7)
+    assert (call.from_number, call.did, call.queue, call.seq) == (
+        "+380501112233",
+        "+380441234567",
+        "sales",
+        7,
+    )
     assert (call.cause, call.disposition, call.final) == ("19", "no_answer", True)
     assert (call.recording_url, call.correlation_id, call.display_name) == ("https://pbx/1.wav", "k", "Іван")
     assert envelope.occurred_at == 1_795_334_400_000
     assert envelope.dedupe_key == "call:e1"
 
 
-@pytest.mark.parametrize("at", [1795305914, 1795305914000, "1795305914", "2026-11-22T00:05:14Z", "2026-11-22T00:05:14"])
+@pytest.mark.parametrize(
+    "at", [1795305914, 1795305914000, "1795305914", "2026-11-22T00:05:14Z", "2026-11-22T00:05:14"]
+)
 def test_times_are_read_in_every_documented_form(at):
     assert read({**RICH, "at": at})[0].occurred_at == NOW
 
@@ -161,14 +170,22 @@ def test_a_withheld_number_keeps_the_call(caller):
 
 
 def test_several_events_come_in_one_post():
-    body = {"events": [{"call_id": "c1", "state": "ringing"}, {"call_id": "c2", "state": "hm"}, {"state": "ended"}]}
+    body = {
+        "events": [
+            {"call_id": "c1", "state": "ringing"},
+            {"call_id": "c2", "state": "hm"},
+            {"state": "ended"},
+        ]
+    }
     envelopes = read(body, headers={"x-event-id": "E"})
     assert [each.kind for each in envelopes] == [Kind.CALL, Kind.UNSUPPORTED, Kind.UNSUPPORTED]
     assert [each.dedupe_key for each in envelopes] == ["call:E:0", "call:E:1", "call:E:2"]
 
 
 def test_the_signed_id_is_stronger_than_the_header():
-    (item,) = CHANNEL.split(a_request(json.dumps(RICH).encode(), headers={"x-event-id": "forged"}), an_inbox())
+    (item,) = CHANNEL.split(
+        a_request(json.dumps(RICH).encode(), headers={"x-event-id": "forged"}), an_inbox()
+    )
     assert item.dedupe_key == "call:e1"
 
 
@@ -214,7 +231,9 @@ def test_only_a_ringing_event_that_asks_is_directed():
         answer = json.loads(CHANNEL.acknowledge(request, an_inbox(), decision).body)
         want = {"route": {"agent_ext": "101", "agent": "Олена", "queue": None}, "customer": {"name": "Іван"}}
         assert answer == (want if asked else {"ok": True})
-    assert json.loads(CHANNEL.acknowledge(a_request(json.dumps(asking).encode()), an_inbox(), None).body) == {"route": None}
+    assert json.loads(CHANNEL.acknowledge(a_request(json.dumps(asking).encode()), an_inbox(), None).body) == {
+        "route": None
+    }
 
 
 # --- Twilio
@@ -245,10 +264,18 @@ def test_a_json_body_is_proven_by_its_hash_in_the_url():
     good = RawRequest(method="POST", url=url, headers={"x-twilio-signature": mac}, body=body)
     assert CHANNEL.verify(good, TWILIO) is None
     with pytest.raises(SignatureRefused, match="bodySHA256"):
-        CHANNEL.verify(RawRequest(method="POST", url=url, headers={"x-twilio-signature": mac}, body=b"{}"), TWILIO)
+        CHANNEL.verify(
+            RawRequest(method="POST", url=url, headers={"x-twilio-signature": mac}, body=b"{}"), TWILIO
+        )
 
 
-VOICE = {"CallSid": "CA1", "From": "+380501112233", "To": "+380441234567", "CallStatus": "ringing", "Direction": "inbound"}
+VOICE = {
+    "CallSid": "CA1",
+    "From": "+380501112233",
+    "To": "+380441234567",
+    "CallStatus": "ringing",
+    "Direction": "inbound",
+}
 
 
 @pytest.mark.parametrize(
@@ -266,12 +293,18 @@ def test_twiml_dials_the_decided_agent_and_survives_any_extension(ext, config, n
     assert answer.content_type == "text/xml"
     dial = ET.fromstring(answer.body).find("Dial")
     assert dial.find(noun).text == target
-    assert dial.find(noun).get("statusCallback").startswith("https://desk.example/hooks/hk/leg?side=agent&dir=inbound")
+    assert (
+        dial.find(noun)
+        .get("statusCallback")
+        .startswith("https://desk.example/hooks/hk/leg?side=agent&dir=inbound")
+    )
     assert dial.get("action") == "https://desk.example/hooks/hk/dialed"
 
 
 def test_a_call_that_routing_does_not_direct_waits_or_falls_back():
-    waiting = ET.fromstring(CHANNEL.acknowledge(twilio_request(VOICE), TWILIO, CallDecision(queue="a&b")).body)
+    waiting = ET.fromstring(
+        CHANNEL.acknowledge(twilio_request(VOICE), TWILIO, CallDecision(queue="a&b")).body
+    )
     assert waiting.findtext("Enqueue") == "a&b"
     fallback = an_inbox("twilio", auth_token="tok", fallback_number="+380441112233")
     dialled = ET.fromstring(CHANNEL.acknowledge(twilio_request(VOICE), fallback, None).body)
@@ -285,12 +318,28 @@ def test_a_call_that_routing_does_not_direct_waits_or_falls_back():
     ("form", "state", "disposition"),
     [
         ({"CallStatus": "in-progress", "Direction": "inbound"}, "ringing", None),
-        ({"CallStatus": "in-progress", "Direction": "outbound-dial", "ParentCallSid": "CA0"}, "answered", None),
+        (
+            {"CallStatus": "in-progress", "Direction": "outbound-dial", "ParentCallSid": "CA0"},
+            "answered",
+            None,
+        ),
         ({"CallStatus": "completed", "Direction": "inbound"}, "ended", None),
-        ({"CallStatus": "completed", "Direction": "outbound-api", "AnsweredBy": "machine_start"}, "ended", "machine"),
-        ({"CallStatus": "failed", "Direction": "outbound-api", "SipResponseCode": "404"}, "ended", "invalid_number"),
+        (
+            {"CallStatus": "completed", "Direction": "outbound-api", "AnsweredBy": "machine_start"},
+            "ended",
+            "machine",
+        ),
+        (
+            {"CallStatus": "failed", "Direction": "outbound-api", "SipResponseCode": "404"},
+            "ended",
+            "invalid_number",
+        ),
         ({"CallStatus": "canceled", "Direction": "outbound-dial"}, "ended", "cancelled"),
-        ({"RecordingSid": "RE1", "RecordingUrl": "https://api/RE1", "RecordingStatus": "completed"}, "recording_ready", None),
+        (
+            {"RecordingSid": "RE1", "RecordingUrl": "https://api/RE1", "RecordingStatus": "completed"},
+            "recording_ready",
+            None,
+        ),
         ({"QueueResult": "hangup", "QueueTime": "40", "CallStatus": "completed"}, "ended", "abandoned"),
         ({"QueueResult": "bridged", "CallStatus": "in-progress"}, "note", None),
     ],
@@ -313,9 +362,19 @@ def test_twilio_without_a_call_is_refused_and_an_unknown_status_shown():
 
 
 def test_mangos_signature_is_over_the_text_as_it_came():
-    event = {"entry_id": "e", "call_id": "l", "seq": 1, "call_state": "Appeared", "from": {"number": "380501112233"}}
+    event = {
+        "entry_id": "e",
+        "call_id": "l",
+        "seq": 1,
+        "call_state": "Appeared",
+        "from": {"number": "380501112233"},
+    }
     assert CHANNEL.verify(mango_request(event), MANGO) is None
-    for bad in (mango_request(event, sign="0" * 64), mango_request(event, key="other"), a_request(b"json={}")):
+    for bad in (
+        mango_request(event, sign="0" * 64),
+        mango_request(event, key="other"),
+        a_request(b"json={}"),
+    ):
         with pytest.raises(SignatureRefused):
             CHANNEL.verify(bad, MANGO)
 
@@ -355,9 +414,15 @@ def test_what_mango_may_add_is_shown_not_lost(tail, event, what):
 
 
 def test_mangos_word_on_a_command_names_our_id():
-    (item,) = CHANNEL.split(mango_request({"command_id": "cb-1", "result": 4200}, tail="/result/callback"), MANGO)
+    (item,) = CHANNEL.split(
+        mango_request({"command_id": "cb-1", "result": 4200}, tail="/result/callback"), MANGO
+    )
     (envelope,) = CHANNEL.parse(item, MANGO)
-    assert (envelope.kind, envelope.data["correlation_id"], envelope.data["ok"]) == (Kind.SYSTEM, "cb-1", False)
+    assert (envelope.kind, envelope.data["correlation_id"], envelope.data["ok"]) == (
+        Kind.SYSTEM,
+        "cb-1",
+        False,
+    )
 
 
 # --- all
@@ -388,18 +453,23 @@ NAMES = st.sampled_from(
      "ask", "agent_leg", "entry_id", "call_state", "location", "timestamp", "talk_time", "end_time", "create_time",
      "CallSid", "CallStatus", "DialCallStatus", "RecordingSid", "QueueResult", "Timestamp", "From", "AnsweredBy"]
 )  # fmt: skip
-WORDS = st.sampled_from(["ringing", "ended", "failed", "answered", "Appeared", "Connected", "Disconnected", "completed"])
+WORDS = st.sampled_from(
+    ["ringing", "ended", "failed", "answered", "Appeared", "Connected", "Disconnected", "completed"]
+)
 PATHS = ["", "leg", "dialed", "events/call", "events/summary", "events/record/added", "result/callback"]
 
 
 @settings(max_examples=300, deadline=None)
 @given(
-    body=st.binary(max_size=40) | st.dictionaries(NAMES, WORDS | JSON, max_size=10).map(lambda d: json.dumps(d).encode()),
+    body=st.binary(max_size=40)
+    | st.dictionaries(NAMES, WORDS | JSON, max_size=10).map(lambda d: json.dumps(d).encode()),
     path=st.sampled_from(PATHS),
 )
 def test_parse_is_total(body, path):
     for inbox in (an_inbox(), TWILIO, MANGO):
-        item = RawItem(dedupe_key="k", lane="call:x", body=body, meta={"path": path, "side": "agent"}, received_at=NOW)
+        item = RawItem(
+            dedupe_key="k", lane="call:x", body=body, meta={"path": path, "side": "agent"}, received_at=NOW
+        )
         for envelope in CHANNEL.parse(item, inbox):
             assert envelope.occurred_at > 0
             repr(envelope).encode()
@@ -410,8 +480,12 @@ def test_parse_is_total(body, path):
 @given(
     body=st.binary(max_size=60)
     | st.dictionaries(NAMES, WORDS | JSON, max_size=8).map(lambda d: json.dumps(d).encode())
-    | st.dictionaries(NAMES, WORDS | st.text(max_size=10), max_size=8).map(lambda d: urlencode(d, errors="replace").encode())
-    | st.dictionaries(NAMES, WORDS | JSON, max_size=8).map(lambda d: urlencode({"json": json.dumps(d)}).encode()),
+    | st.dictionaries(NAMES, WORDS | st.text(max_size=10), max_size=8).map(
+        lambda d: urlencode(d, errors="replace").encode()
+    )
+    | st.dictionaries(NAMES, WORDS | JSON, max_size=8).map(
+        lambda d: urlencode({"json": json.dumps(d)}).encode()
+    ),
     path=st.sampled_from(PATHS),
 )
 def test_the_edge_raises_only_what_it_may(body, path):
