@@ -164,7 +164,12 @@ async def _deliver_part(bot: Bot, target: Target, part: Part) -> tuple[Target, i
     failure: ChannelError
     while True:
         try:
-            message = await bot(_method(target, part))
+            method = _method(target, part)
+        except ValueError as error:
+            # pydantic's; nothing has left yet.
+            raise ContentRejected(f"not a valid Telegram message: {type(error).__name__}") from None
+        try:
+            message = await bot(method)
         except _SentUnreadableError as sent:
             if sent.message_id is None:
                 raise OutcomeUnknown("Telegram's answer could not be read") from None

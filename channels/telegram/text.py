@@ -33,10 +33,8 @@ _BREAKS = (re.compile(r"\n\s*\n"), re.compile(r"\n"), re.compile(r"(?<=[.!?â€¦ã€
 
 _SAME_TAG = {"strong": "b", "em": "i", "ins": "u", "strike": "s", "del": "s"}
 _ALLOWED = frozenset({"b", "i", "u", "s", "code", "pre", "a", "blockquote", "tg-spoiler"})
-_BLOCKS = frozenset(
-    {"p", "div", "ul", "ol", "table", "tr", "h1", "h2", "h3", "h4", "h5", "h6", "section", "article"}
-)
 _HEADINGS = frozenset({"h1", "h2", "h3", "h4", "h5", "h6"})
+_BLOCKS = _HEADINGS | {"p", "div", "ul", "ol", "table", "tr", "section", "article", "blockquote", "pre"}
 _INVISIBLE = frozenset({"script", "style", "head", "title", "template", "noscript"})
 _LINK = re.compile(r"(?i)^(?:https?://|mailto:|tel:|tg://)")
 
