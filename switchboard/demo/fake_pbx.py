@@ -18,15 +18,9 @@ from typing import Any, Self
 from aiohttp import ClientError, ClientSession, ClientTimeout, web
 
 from crm_core.clock import Clock, SystemClock
-from switchboard.demo.fake_pbx_dialects import (
-    Answer,
-    Dialect,
-    GenericDialect,
-    MangoDialect,
-    Post,
-    RefusedError,
-    TwilioDialect,
-)
+from switchboard.demo.fake_pbx_dialects import Answer, Dialect, GenericDialect, Post, RefusedError
+from switchboard.demo.fake_pbx_mango import MangoDialect
+from switchboard.demo.fake_pbx_twilio import TwilioDialect
 
 _POST_TIMEOUT_S = 15.0
 _POST_TRIES = 3
@@ -165,7 +159,7 @@ class FakePbx:
                 routed = self.dialect.read_answer(first.body) if first.status == 200 else None
                 if routed is not None and routed.agent_ext is not None:
                     plan = replace(plan, agent_ext=routed.agent_ext)
-        posts = self.dialect.inbound(call_id, from_, to, plan, now, routed, self.hook_url)
+        posts = self.dialect.inbound(call_id, from_, to, plan, now=now, routed=routed, hook=self.hook_url)
         delivered += await self._deliver_all(posts)
         return PlayedCall(call_id=call_id, routed=routed, deliveries=tuple(delivered))
 
@@ -189,7 +183,7 @@ class FakePbx:
         now = self._clock.now_ms()
         try:
             command, body = self.dialect.command(
-                request.method, request.path, dict(request.headers), raw, now, self._new_id()
+                request.method, request.path, dict(request.headers), raw, now=now, call_id=self._new_id()
             )
         except RefusedError as refusal:
             self.refused.append(refusal)

@@ -56,7 +56,7 @@ def a_wish(**more):
     ],
 )
 @pytest.mark.parametrize("delivery", [Delivery(), BAD_ORDER, Delivery(shuffled=True, seed=11)])
-async def test_a_call_in_ends_as_it_was(serve, vendor, script, disposition, delivery):
+async def test_a_call_in_ends_as_it_was(serve, *, vendor, script, disposition, delivery):
     hook = await serve(inbox_of(vendor))
     async with pbx_of(vendor, hook.url, delivery=delivery) as pbx:
         await pbx.inbound_call(CUSTOMER, LINE, script)
@@ -114,7 +114,7 @@ async def test_without_a_decision_the_pbx_uses_its_default(serve, vendor):
 )
 @pytest.mark.parametrize("delivery", [Delivery(), BAD_ORDER])
 async def test_a_call_out_carries_our_id_and_its_outcome(
-    serve, http, vendor, script, disposition, side, delivery
+    serve, http, *, vendor, script, disposition, side, delivery
 ):
     hook = await serve(inbox_of(vendor))
     async with pbx_of(vendor, hook.url, script=script, delivery=delivery) as pbx:
@@ -144,7 +144,7 @@ async def test_a_call_out_carries_our_id_and_its_outcome(
         (400, '{"code":21211,"message":"bad","result":3200}', ContentRejected),
     ],
 )
-async def test_refusals_of_a_command_are_told_apart(serve, http, vendor, status, body, error):
+async def test_refusals_of_a_command_are_told_apart(serve, http, *, vendor, status, body, error):
     hook = await serve(inbox_of(vendor))
     async with pbx_of(vendor, hook.url) as pbx:
         pbx.originate_errors.append((status, body))
