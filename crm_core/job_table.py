@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, exists, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, and_, delete, exists, func, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from crm_core.db.uow import UnitOfWork
@@ -118,3 +118,9 @@ async def next_due(conn: AsyncConnection) -> int | None:
 async def oldest_due(conn: AsyncConnection) -> int | None:
     """Since when the longest waiting job is due (ms): the lag that /readyz shows."""
     return (await conn.execute(select(job.c.run_at).where(job.c.state == "ready").order_by(job.c.run_at).limit(1))).scalar()
+
+
+async def leased(conn: AsyncConnection, *, at_most: int) -> int:
+    """How many jobs are out with runners, counted up to `at_most`."""
+    out = select(job.c.id).where(job.c.state == "leased").limit(at_most).subquery()
+    return int((await conn.execute(select(func.count()).select_from(out))).scalar_one())

@@ -16,15 +16,17 @@ log = structlog.get_logger(__name__)
 
 Sweep = Callable[[Services], Awaitable[int | None]]
 _EVERY_S = 1.0
+_SELDOM_S = 60.0
 
 
 class Sweepers:
     """One task per sweeper, so that a slow one delays nobody."""
 
-    def __init__(self, services: Services, sweeps: Mapping[str, Sweep], *, every_s: float = _EVERY_S) -> None:
+    def __init__(self, services: Services, sweeps: Mapping[str, Sweep], *,
+                 seldom: frozenset[str] = frozenset()) -> None:
         self._services = services
         self._sweeps = dict(sweeps)
-        self._every_s = every_s
+        self._seldom = seldom
         self._tasks: list[asyncio.Task[None]] = []
         self._nudges: dict[str, asyncio.Event] = {}
 
@@ -53,12 +55,13 @@ class Sweepers:
     async def _loop(self, name: str, sweep: Sweep) -> None:
         nudge = self._nudges[name]
         while True:
-            wait_s = self._every_s
+            every_s = _SELDOM_S if name in self._seldom else _EVERY_S
+            wait_s = every_s
             nudge.clear()
             try:
                 due = await sweep(self._services)
                 if due is not None:
-                    wait_s = min(self._every_s, max(0.005, (due - self._services.clock.now_ms()) / 1000))
+                    wait_s = min(every_s, max(0.005, (due - self._services.clock.now_ms()) / 1000))
             except asyncio.CancelledError:
                 raise
             except Exception:

@@ -84,4 +84,5 @@ attachment = Table(
     Column("inline_cid", String(300), nullable=True),
     Column("created_at", Ms, nullable=False),
     Index("ix_attachment_message_id", "message_id"),
+    Index("ix_attachment_blob_key", "blob_key"),
 )

@@ -58,6 +58,7 @@ login_session = Table(
     Column("expires_at", Ms, nullable=False),
     Column("user_agent", String(300), nullable=True),
     Index("ix_login_session_agent_id", "agent_id"),
+    Index("ix_login_session_expires_at", "expires_at"),
 )
 
 api_token = Table(
@@ -97,6 +98,7 @@ chat_session = Table(
     Column("expires_at", Ms, nullable=False),
     Column("last_seen_at", Ms, nullable=False),
     Index("ix_chat_session_visitor", "inbox_id", "visitor_id"),
+    Index("ix_chat_session_expires_at", "expires_at"),
 )
 
 __all__ = [

@@ -1,0 +1,116 @@
+"""The scaled runner: a relay claims due jobs and sends their ids through dramatiq; any worker process executes them.
+
+Only ids and lease tokens travel. Whatever Redis or dramatiq lose is found again when the lease runs out; dramatiq's
+own retries and delays are not used, because the job table has them durably (libraries.md §3).
+"""
+
+import asyncio
+import contextlib
+import os
+from concurrent.futures import Future
+from typing import Any
+
+# Read by dramatiq at import: an idle consumer looks for messages this often (ms) instead of once a second.
+os.environ.setdefault("dramatiq_worker_timeout", "100")
+
+import dramatiq
+import structlog
+from dramatiq.brokers.redis import RedisBroker
+from dramatiq.middleware import AgeLimit, Callbacks, ShutdownNotifications, TimeLimit
+
+from crm_core import job_table
+from crm_core.jobs import JobRegistry
+from crm_core.ports.hints import JOBS
+from crm_core.services import Services
+from workers.execute import execute
+
+log = structlog.get_logger(__name__)
+
+_LEASE_MS = 60_000
+_POLL_S = 0.5
+#: leased but unfinished jobs beyond this wait in the table, where their order is kept
+_MAX_OUT = 512
+_BATCH = 64
+_QUEUE = "switchboard"
+
+
+class ScaledRunner:
+    """Relay and dramatiq consumers of one worker process. Coroutines run on the process' own loop; dramatiq's threads
+    only wait for them, so `threads` is the number of jobs at work at once."""
+
+    def __init__(self, services: Services, registry: JobRegistry, *, redis_url: str, threads: int = 16) -> None:
+        self._services = services
+        self._registry = registry
+        self._threads = threads
+        self._loop = asyncio.get_running_loop()
+        self._wake = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._broker = RedisBroker(
+            url=redis_url, middleware=[AgeLimit(), ShutdownNotifications(), TimeLimit(time_limit=180_000), Callbacks()])
+        self._actor: Any = dramatiq.actor(
+            self._work, actor_name="switchboard.job", queue_name=_QUEUE, broker=self._broker, max_retries=0)
+        self._worker = dramatiq.Worker(self._broker, worker_threads=threads, worker_timeout=100)
+
+    async def start(self) -> None:
+        self._end_hint = self._services.hints.subscribe(JOBS, lambda _payload: self._wake.set())
+        await asyncio.to_thread(self._worker.start)
+        self._tasks = [asyncio.create_task(self._relay(), name="job-relay")]
+
+    async def stop(self) -> None:
+        """Stop claiming, let running jobs end (bounded); what did not start comes back with its lease."""
+        self._end_hint()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.to_thread(self._worker.stop, timeout=15_000)
+        await asyncio.to_thread(self._broker.close)
+
+    def _work(self, job_id: int, token: str) -> None:
+        """The one actor: runs in a dramatiq thread and waits for the coroutine on the loop."""
+        future: Future[None] = asyncio.run_coroutine_threadsafe(self._execute(job_id, token), self._loop)
+        try:
+            future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    async def _execute(self, job_id: int, token: str) -> None:
+        async with self._services.db.transaction() as uow:
+            row = await job_table.take(uow, job_id, token)
+        if row is None:
+            return  # finished, or the lease went to another worker
+        await execute(self._services, self._registry, row)
+        if row.lane is not None:
+            self._wake.set()  # the next of the lane may go
+
+    async def _relay(self) -> None:
+        while True:
+            self._wake.clear()
+            more = False
+            try:
+                more = await self._send_due()
+            except Exception:
+                log.exception("relay_failed")
+                await asyncio.sleep(1)
+            if more:
+                continue
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), timeout=_POLL_S)
+
+    async def _send_due(self) -> bool:
+        async with self._services.db.reading() as conn:
+            due = await job_table.next_due(conn)
+            if due is None or due > self._services.clock.now_ms():
+                return False
+            room = _MAX_OUT - await job_table.leased(conn, at_most=_MAX_OUT)
+        if room <= 0:
+            return False
+        async with self._services.db.transaction() as uow:
+            rows = await job_table.claim(uow, limit=min(_BATCH, room), lease_ms=_LEASE_MS)
+        if rows:
+            await asyncio.to_thread(self._send, [(r.id, r.lease_token) for r in rows])
+        return len(rows) == _BATCH
+
+    def _send(self, jobs: list[tuple[int, str]]) -> None:
+        for job_id, token in jobs:
+            self._actor.send(job_id, token)
