@@ -35,7 +35,8 @@ setup_python() {
   if [ -f "$stamp" ] && .venv/bin/python -c '' 2>/dev/null; then
     return
   fi
-  if ! { .venv/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' &&
+  # The programs in an environment name its place in their first line: after a move it must be made anew.
+  if ! { grep -qF "$PWD/.venv" .venv/bin/activate && .venv/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' &&
     .venv/bin/python -m pip --version >/dev/null; } 2>/dev/null; then
     local python
     python=$(find_python)
@@ -81,6 +82,7 @@ setup_web() {
   if [ ! -f "$packages" ]; then
     say "Installing the front end's packages"
     scripts/node.sh ci --no-audit --no-fund --loglevel=error
+    mkdir -p web/node_modules
     touch "$packages"
   fi
   if [ ! -f "$stamp" ]; then
