@@ -25,6 +25,18 @@ def subscriber_client(url: str) -> Redis:
     return Redis.from_url(url, socket_timeout=None, socket_connect_timeout=2, health_check_interval=15)
 
 
+async def answers(url: str) -> str | None:
+    """None if Redis answers, else what it or the network said."""
+    client = command_client(url)
+    try:
+        await client.ping()
+    except (RedisError, OSError) as error:
+        return str(error)
+    finally:
+        await client.aclose()
+    return None
+
+
 class RedisHints:
     """Publishes to all processes; subscribers of this process are called in its loop.
 
