@@ -312,7 +312,7 @@ def _dialled(form: dict[str, str], sid: str, dial: str, item: RawItem, inbox: In
         dedupe_key=item.dedupe_key,
         lane=item.lane,
         body=item.body,
-        meta={"side": "agent", "dir": "inbound", **item.meta},
+        meta={"side": "agent", **item.meta},
         received_at=item.received_at,
     )
     child = wire.text(form.get("DialCallSid"), 64)

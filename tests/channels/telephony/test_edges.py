@@ -358,6 +358,21 @@ def test_twilio_without_a_call_is_refused_and_an_unknown_status_shown():
     assert CHANNEL.parse(item, TWILIO)[0].data == {"what": "Twilio call status 'teleported'"}
 
 
+@pytest.mark.parametrize(("way", "direction"), [("inbound", "inbound"), ("outbound-api", "outbound")])
+def test_the_end_of_a_dial_closes_the_agents_leg_and_keeps_the_direction(way, direction):
+    form = {
+        **VOICE,
+        "Direction": way,
+        "DialCallStatus": "completed",
+        "DialCallSid": "CA9",
+        "DialCallDuration": "12",
+    }
+    (item,) = CHANNEL.split(twilio_request(form, tail="/dialed"), TWILIO)
+    call = CHANNEL.parse(item, TWILIO)[0].call
+    assert (call.leg_id, call.call_id, call.agent_leg, call.direction) == ("CA9", "CA1", True, direction)
+    assert (call.state, call.disposition, call.talk_sec) == ("ended", "answered", 12)
+
+
 # --- Mango
 
 
