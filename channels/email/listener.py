@@ -2,12 +2,12 @@
 
 It stores and answers; it parses nothing. Nothing that goes wrong here may turn into a permanent refusal (the sender
 would get a bounce and we would have lost a mail), except an unknown recipient and a mail that is too large. It offers
-no login and relays nothing; put a real mail server in front of it on the open internet.
+no login, no STARTTLS (aiosmtpd never reports the end of a connection whose handshake failed) and relays nothing: put
+a real mail server in front of it and let the two talk on one machine or a private network.
 """
 
 import asyncio
 import logging
-import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -61,7 +61,6 @@ class MailListener:
         hostname: str = "localhost",
         data_size_limit: int = DATA_SIZE_LIMIT,
         max_connections: int = MAX_CONNECTIONS,
-        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._handler = _Handler(lookup, store, clock)
         self._listen = listen
@@ -71,7 +70,6 @@ class MailListener:
             "hostname": hostname,
             "ident": "Switchboard",
             "timeout": IDLE_TIMEOUT_S,
-            "tls_context": tls,
         }
         self._max_connections = max_connections
         self._servers: list[asyncio.Server] = []
@@ -100,6 +98,8 @@ class MailListener:
             connection.drop()
         for connection in connections:
             await connection.ended()
+        while self._open:  # aborted transports report their end in one of the loop's next turns
+            await asyncio.sleep(0)
         for server in self._servers:
             await server.wait_closed()
         self._servers.clear()

@@ -80,6 +80,7 @@ _BLOCKS = frozenset(
         "footer",
     ]
 )
+_PARAGRAPHS = frozenset("p blockquote table pre ul ol h1 h2 h3 h4 h5 h6".split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +181,7 @@ class _Reader(HTMLParser):
         if not self._quoting:
             self._begin_quote(tag, values)
         if tag in _BLOCKS:
-            self._put("\n\n" if tag in ("p", "blockquote", "table", "pre") or tag.startswith("h") else "\n")
+            self._break("\n\n" if tag in _PARAGRAPHS else "\n")
         if tag == "li":
             self._put("- ")
         if tag in ("td", "th"):
@@ -208,7 +209,7 @@ class _Reader(HTMLParser):
             if top == tag:
                 break
         if tag in _BLOCKS:
-            self._put("\n")
+            self._break("\n")
 
     @override
     def handle_data(self, data: str) -> None:
@@ -224,6 +225,12 @@ class _Reader(HTMLParser):
 
     def _put(self, text: str) -> None:
         (self.quoted if self._quoting else self.visible).append(text)
+
+    def _break(self, newlines: str) -> None:
+        """At least these newlines, counting those that are there."""
+        out = self.quoted if self._quoting else self.visible
+        tail = "".join(out[-4:]).rstrip(" ")
+        self._put(newlines[len(tail) - len(tail.rstrip("\n")) :])
 
     def _begin_quote(self, tag: str, values: dict[str, str]) -> None:
         classes, element_id = values.get("class", "").split(), values.get("id", "")

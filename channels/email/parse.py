@@ -17,7 +17,7 @@ from channels.email.headers import (
     addresses,
     date_ms,
     message_ids,
-    normal_address,
+    parse_addresses,
     raw_header,
     raw_headers,
     text_header,
@@ -195,7 +195,7 @@ def _recipient_candidates(message: Message, item: RawItem) -> list[str]:
     found = [item.meta.get("envelope_to", "")]
     for name in ("delivered-to", "x-original-to", "envelope-to", "x-envelope-to"):
         found.extend(raw_headers(message, name)[:5])
-    candidates = [normal_address(value) for value in found]
+    candidates = [address.email for value in found for address in parse_addresses(value)]
     for name in ("to", "cc"):
         candidates.extend(address.email for address in addresses(message, name, lambda _: None))
     return [candidate for candidate in candidates if candidate]
