@@ -6,6 +6,9 @@ from api.auth.guard import guard
 from api.auth.passwords import Passwords
 from api.auth.routes import PASSWORDS
 from api.docs_page import add_docs
+from api.feed.hub import HUB, Hub
+from api.feed.socket import feed
+from api.feed.sockets import SOCKETS, OpenSockets
 from api.health import healthz, readyz
 from api.hooks import add_hooks
 from api.keys import CHECK_ANSWERS, INBOXES, SERVICES
@@ -34,6 +37,12 @@ def build_app(services: Services, *, check_answers: bool = False) -> web.Applica
     app[PASSWORDS] = Passwords()
     app[INBOXES] = InboxCache(services.db)
     app[REFUSALS] = Refusals()
+    app[HUB] = Hub(services.db, services.hints)
+    app[SOCKETS] = OpenSockets()
+    app.on_startup.append(_start)
+    app.on_shutdown.append(_shut_down)
+    app.on_cleanup.append(_clean_up)
+    app.router.add_get("/api/v1/feed", feed)
     for endpoint in ENDPOINTS:
         app.router.add_route(endpoint.method, endpoint.path, handler_of(endpoint, guard))
     add_docs(app, build_document(ENDPOINTS, version=services.settings.version))
@@ -42,3 +51,15 @@ def build_app(services: Services, *, check_answers: bool = False) -> web.Applica
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/metrics", show_metrics)
     return app
+
+
+async def _start(app: web.Application) -> None:
+    await app[HUB].start()
+
+
+async def _shut_down(app: web.Application) -> None:
+    await app[SOCKETS].close_all()
+
+
+async def _clean_up(app: web.Application) -> None:
+    await app[HUB].close()
