@@ -109,10 +109,14 @@ async def test_a_button_value_over_64_bytes_is_refused_before_anything_leaves(
     assert [m.text for m in telegram.sent] == ["ok"]
 
 
-async def test_replies_point_to_the_message_or_go_without(line: Line, olena: FakeUser) -> None:
+async def test_replies_point_to_the_message_or_go_without(
+    line: Line, telegram: FakeTelegram, olena: FakeUser
+) -> None:
     for ref in ("5001:1", "5001:999", "777:1", "garbage"):
         await line.send("так", reply_to=ref)
     assert [m.reply_to for m in olena.received] == [1, None, None, None]
+    # A vanished target costs no second call.
+    assert [method for method, _ in telegram.calls] == ["sendMessage"] * 4
 
 
 async def test_files_photo_document_and_caption(line: Line, olena: FakeUser) -> None:
