@@ -5,22 +5,19 @@ one open request per caller and number for calls that nobody answered.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
-from pydantic import TypeAdapter
 from sqlalchemy import select, update
 
 from crm_core import call_machine, contacts, inquiries, messages
 from crm_core.access import inquiry_audience
-from crm_core.call_state import CallChange, CallState, CallStatus, Change
+from crm_core.call_state import CallChange, CallState, CallStatus, Change, from_json, to_json
 from crm_core.db.uow import UnitOfWork
-from crm_core.envelope import Envelope
+from crm_core.envelope import Envelope, IdentityClaim, IdentityKind
 from crm_core.events import SUPERVISORS, DomainEvent
 from crm_core.schema import agent, call, conversation, inbox, inquiry, message
 from crm_core.views import call_view, iso
 
-_STATE = TypeAdapter(CallState)
 _OVER = ("answered", "voicemail")
 
 
@@ -32,12 +29,12 @@ async def take(uow: UnitOfWork, account: Mapping[str, Any], envelope: Envelope, 
         raise ValueError("not a call envelope")
     row = await uow.row(uow.lock(select(call).where(call.c.inbox_id == account["id"],
                                                     call.c.call_key == event.call_id[:200])))
-    state = _STATE.validate_python(row["data"]["state"]) if row else None
+    state = from_json(row["data"]["state"]) if row else None
     after, changes = call_machine.apply(state, event, occurred_at=envelope.occurred_at, received_at=uow.now,
                                         inbox_id=account["id"])
     if row is None:
-        row = await _insert(uow, account, envelope, after, inbound_id)
-    return await _store(uow, dict(row), account, after, changes)
+        row = await _insert(uow, account, after)
+    return await _store(uow, dict(row), account, after, changes, inbound_id=inbound_id)
 
 
 async def sweep(uow: UnitOfWork, *, limit: int = 200) -> int | None:
@@ -50,40 +47,47 @@ async def sweep(uow: UnitOfWork, *, limit: int = 200) -> int | None:
             account = await uow.row(select(inbox).where(inbox.c.id == row["inbox_id"]))
             if account is None:
                 continue
-            after, changes = step(_STATE.validate_python(row["data"]["state"]), uow.now)
+            after, changes = step(from_json(row["data"]["state"]), uow.now)
             await _store(uow, dict(row), account, after, changes)
     upcoming = [await uow.scalar(select(column).where(column.is_not(None)).order_by(column).limit(1))
                 for column in (call.c.missed_check_at, call.c.stuck_at)]
     return min((t for t in upcoming if t is not None), default=None)
 
 
-async def _insert(uow: UnitOfWork, account: Mapping[str, Any], envelope: Envelope, state: CallState,
-                  inbound_id: int | None) -> dict[str, Any]:
-    person = await contacts.resolve(uow, envelope.sender.identities, name=envelope.sender.display_name,
-                                    locale=envelope.sender.locale, inbound_id=inbound_id)
-    thread = await _thread(uow, account, envelope, person)
+async def _insert(uow: UnitOfWork, account: Mapping[str, Any], state: CallState) -> dict[str, Any]:
     values = {
-        "inbox_id": account["id"], "call_key": state.call_id[:200], "contact_id": person["id"],
-        "conversation_id": thread["id"], "inquiry_id": None, "agent_id": None, "message_id": None,
-        "callback_attempt_id": None, "created_at": uow.now, "missed_check_at": None, "stuck_at": None,
-        "finalized": False, **_columns(state), "data": {}, "updated_at": uow.now,
+        "inbox_id": account["id"], "call_key": state.call_id[:200], "contact_id": None, "conversation_id": None,
+        "inquiry_id": None, "agent_id": None, "message_id": None, "callback_attempt_id": None, "created_at": uow.now,
+        **_columns(state), "data": {}, "updated_at": uow.now,
     }
-    current = await inquiries.newest_of_conversation(uow, thread["id"])
-    if current is not None and current["status"] != "closed":
-        values["inquiry_id"] = current["id"]
     new_id = await uow.insert_new(call, values, key=["inbox_id", "call_key"], returning=call.c.id)
     if new_id is None:
-        row = await uow.row(uow.lock(select(call).where(call.c.inbox_id == account["id"],
-                                                        call.c.call_key == state.call_id[:200])))
-        if row is None:
-            raise RuntimeError("call neither inserted nor found")
-        return dict(row)
+        raise RuntimeError("two events of one call at once: its lane should have kept them apart")
     return {**values, "id": int(new_id)}
 
 
-async def _thread(uow: UnitOfWork, account: Mapping[str, Any], envelope: Envelope, person: Mapping[str, Any]
-                  ) -> dict[str, Any]:
-    key = envelope.conversation_key[:500]
+async def _tie(uow: UnitOfWork, account: Mapping[str, Any], row: dict[str, Any], state: CallState,
+               inbound_id: int | None) -> dict[str, Any]:
+    """Give the call its person and thread: as soon as the customer's number is known, at the latest when it is over.
+
+    The first events of some providers tell of our own leg only, so a call may begin without either.
+    """
+    if row["contact_id"] is not None or (state.customer_number is None and state.status is not CallStatus.ENDED):
+        return row
+    claims = () if state.customer_number is None else (
+        IdentityClaim(IdentityKind.PHONE, state.customer_number, evidence="caller_id"),)
+    person = await contacts.resolve(uow, claims, name=state.display_name, inbound_id=inbound_id)
+    thread = await _thread(uow, account, state.customer_number or f"withheld:{state.call_id}", person)
+    tied: dict[str, Any] = {"contact_id": person["id"], "conversation_id": thread["id"]}
+    current = await inquiries.newest_of_conversation(uow, thread["id"])
+    if current is not None and current["status"] != "closed":
+        tied["inquiry_id"] = current["id"]
+    await uow.execute(update(call).where(call.c.id == row["id"]).values(**tied))
+    return {**row, **tied}
+
+
+async def _thread(uow: UnitOfWork, account: Mapping[str, Any], key: str, person: Mapping[str, Any]) -> dict[str, Any]:
+    key = key[:500]
     found = await uow.row(select(conversation).where(conversation.c.inbox_id == account["id"],
                                                      conversation.c.key == key))
     if found is not None:
@@ -117,22 +121,23 @@ def _columns(state: CallState) -> dict[str, Any]:
 
 
 async def _store(uow: UnitOfWork, row: dict[str, Any], account: Mapping[str, Any], state: CallState,
-                 changes: list[CallChange]) -> dict[str, Any]:
+                 changes: list[CallChange], *, inbound_id: int | None = None) -> dict[str, Any]:
+    row = await _tie(uow, account, row, state, inbound_id)
     before_disposition = row["disposition"] if row["data"] else None
     values: dict[str, Any] = _columns(state) | {
-        "data": {"state": asdict(state), "from_raw": state.from_raw, "to_raw": state.to_raw}, "updated_at": uow.now}
+        "data": {"state": to_json(state), "from_raw": state.from_raw, "to_raw": state.to_raw}, "updated_at": uow.now}
     if state.agent_ext and (row["agent_id"] is None or any(c.kind is Change.AGENT for c in changes)):
         values["agent_id"] = await uow.scalar(select(agent.c.id).where(agent.c.extension == state.agent_ext))
     row = {**row, **values}
     over = state.status is CallStatus.ENDED
-    if over and state.missed and before_disposition is None:
+    if over and state.missed and before_disposition is None and row["conversation_id"] is not None:
         row["inquiry_id"] = await _missed(uow, row, account, state)
         values["inquiry_id"] = row["inquiry_id"]
     elif state.disposition in _OVER and before_disposition not in (None, *_OVER):
         await _retract_missed(uow, row)
-    elif over and state.disposition in _OVER:
+    elif over and state.disposition in _OVER and row["conversation_id"] is not None:
         await _answered(uow, row)
-    if changes and (over or row["message_id"] is not None):
+    if changes and row["conversation_id"] is not None and (over or row["message_id"] is not None):
         row["message_id"] = values["message_id"] = await _card(uow, row, account, state)
     await uow.execute(update(call).where(call.c.id == row["id"]).values(**values))
     if changes:

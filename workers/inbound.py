@@ -123,8 +123,8 @@ async def take_in(uow: UnitOfWork, account: Mapping[str, Any], envelope: Envelop
     if envelope.kind is Kind.CALL:
         await calls.take(uow, account, envelope, inbound_id=inbound_id)
         return None
-    if envelope.data.get("honeypot"):
-        return "!a field that people cannot see was filled in"
+    if envelope.data.get("quarantine"):
+        return f"!set aside: {envelope.data['quarantine']}"
     result = await intake.receive(
         uow, account, envelope, inbound_id=inbound_id, conversation_id=await _proved_thread(uow, account, envelope),
         stored=files, client_id=client_id, held_by_bot=account["flow_key"] is not None)
