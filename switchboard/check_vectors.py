@@ -271,8 +271,11 @@ def _play(
 
 
 def _swept(clock: Clock, now: int, rules: Rulebook) -> Clock:
-    while clock.next_fire_at is not None and clock.next_fire_at <= now:
-        clock, _ = fire(clock, now, rules)
+    if clock.next_fire_at is None or clock.next_fire_at > now:
+        return clock
+    clock, _ = fire(clock, now, rules)
+    if clock.next_fire_at is not None and clock.next_fire_at <= now:
+        raise ValueError("firing left the clock due: the sweeper would turn for ever")
     return clock
 
 
@@ -284,9 +287,13 @@ def _event(what: Mapping[str, Any], at: int) -> TicketEvent:
         case "customer":
             return MessageWritten(at, Author.CUSTOMER)
         case "agent" | "bot" as kind:
-            author = (
-                Author.BOT if kind == "bot" or what.get("bot") or what.get("by") == "bot" else Author.AGENT
+            by_program = what.get("bot") or "bot" in (
+                kind,
+                what.get("by"),
+                what.get("author"),
+                what.get("role"),
             )
+            author = Author.BOT if by_program else Author.AGENT
             return MessageWritten(at, author, what.get("public", True))
         case "status":
             return StatusChanged(at, Status(what["to"]))
