@@ -53,7 +53,7 @@ class EmailChannel(Channel):
             "address": "the inbox's address, which customers write to",
             "from_name?": "name customers see; the inbox's name if empty",
             "aliases?": "further addresses of the inbox, a list or separated by commas",
-            "authserv_id?": "name of your mail server in Authentication-Results; no such header is believed without",
+            "authserv_id?": "your mail server's name in Authentication-Results; none is believed without it",
             "smtp_host?": "server that takes our mail",
             "smtp_port?": "25, 587 or 465 by smtp_tls if empty",
             "smtp_tls?": "none, starttls or tls; starttls if there is a user, else none",
@@ -89,8 +89,8 @@ class EmailChannel(Channel):
 
     @override
     def split(self, request: RawRequest, inbox: InboxConfig) -> list[RawItem]:
-        """One raw mail a request. `X-Envelope-From` and `X-Envelope-To` carry the envelope, if the caller has one;
-        an empty `X-Envelope-From` is the null sender.
+        """One raw mail a request. `X-Envelope-From` and `X-Envelope-To` carry the envelope, if the caller
+        has one; an empty `X-Envelope-From` is the null sender.
         """
         kind = (
             (request.content_type or request.headers.get("content-type", ""))

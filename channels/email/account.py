@@ -97,7 +97,8 @@ def _server(config: Mapping[str, Any], prefix: str, ports: Mapping[str, int]) ->
     given_port = config.get(f"{prefix}_port")
     tls = str(config.get(f"{prefix}_tls") or "").lower()
     if not tls:
-        # Never a password in clear by default; a relay on this machine that wants none usually has no certificate.
+        # Never a password in clear by default; a relay on this machine that wants none usually has no
+        # certificate.
         tls = (
             "tls"
             if str(given_port) == str(ports["tls"]) or prefix == "imap"

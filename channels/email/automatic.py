@@ -52,7 +52,9 @@ def classify(message: Message, facts: MailFacts) -> Auto:
 
 
 def null_sender(message: Message, envelope_from: str | None) -> bool:
-    """The envelope sender is empty: nobody wants an answer. Return-Path stands in where no envelope is known."""
+    """The envelope sender is empty: nobody wants an answer. Return-Path stands in where no envelope is
+    known.
+    """
     if envelope_from is not None:
         return envelope_from.strip() in ("", "<>")
     return raw_header(message, "return-path").strip() == "<>"

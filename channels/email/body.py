@@ -25,8 +25,8 @@ MAX_TEXT = 1_000_000  # characters of text shown; the raw mail has the rest
 _UNSAFE_NAME = re.compile(r"[\x00-\x1f\x7f/\\:*?\"<>|\u202a-\u202e\u2066-\u2069\u200e\u200f]")
 _STUB_WORDS = tuple(word for row in WORDS for word in row.no_html)
 _EXTENSIONS = {
-    "message/rfc822": ".eml", "text/calendar": ".ics", "text/html": ".html", "text/plain": ".txt", "image/png": ".png",
-    "image/jpeg": ".jpg", "image/gif": ".gif", "application/pdf": ".pdf",
+    "message/rfc822": ".eml", "text/calendar": ".ics", "text/html": ".html", "text/plain": ".txt",
+    "image/png": ".png", "image/jpeg": ".jpg", "image/gif": ".gif", "application/pdf": ".pdf",
 }  # fmt: skip
 
 
@@ -251,7 +251,9 @@ def _parameter(part: Message, name: str) -> str | None:
 
 
 def _raw_parameter(part: Message, header: str, name: str) -> str | tuple[str | None, str | None, str] | None:
-    """Like `Message.get_param`, which turns every 8-bit byte of an unencoded file name into a question mark."""
+    """Like `Message.get_param`, which turns every 8-bit byte of an unencoded file name into a question
+    mark.
+    """
     readable = Message()
     readable[header] = clean_text(guess_text(raw_header(part, header).encode("utf-8", "surrogateescape")))
     return readable.get_param(name, header=header)
@@ -278,8 +280,8 @@ def _file_name(part: Message, warn: Callable[[str], None]) -> str:
 
 
 def safe_name(name: str) -> str:
-    """A file name without folders, controls, or marks that reverse its reading; at most 150 characters, with its
-    extension kept.
+    """A file name without folders, controls, or marks that reverse its reading; at most 150 characters, with
+    its extension kept.
     """
     name = unicodedata.normalize("NFC", clean_text(name)).replace("\n", " ")
     name = re.split(r"[/\\]", name)[-1] or name

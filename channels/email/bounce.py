@@ -1,4 +1,5 @@
-"""Reading bounces: which of our messages did not arrive, to whom, and why (RFC 3464, and what older servers write).
+"""Reading bounces: which of our messages did not arrive, to whom, and why (RFC 3464, and what older servers
+write).
 
 Pure and total. It only reads; whether the message is ours is decided by the form of its Message-ID.
 """

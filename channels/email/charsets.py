@@ -11,16 +11,20 @@ import charset_normalizer
 
 #: names seen in real mail that Python does not know, or knows too narrowly (gb2312 mail is mostly gb18030)
 _ALIASES = {
-    "unicode-1-1-utf-7": "utf-7", "uft-8": "utf-8", "utf8": "utf-8", "utf-8mb4": "utf-8", "unicode-1-1-utf-8": "utf-8",
+    "unicode-1-1-utf-7": "utf-7", "uft-8": "utf-8", "utf8": "utf-8", "utf-8mb4": "utf-8",
+    "unicode-1-1-utf-8": "utf-8",
     "ansi_x3.110-1983": "latin-1", "gb2312": "gb18030", "gbk": "gb18030", "x-gbk": "gb18030",
     "win-1251": "cp1251", "windows1251": "cp1251", "cp-1251": "cp1251", "x-cp1251": "cp1251",
     "windows1252": "cp1252", "cp-1252": "cp1252", "iso-8859-1": "cp1252", "latin1": "cp1252",
-    "koi8r": "koi8-r", "koi8u": "koi8-u", "koi8-ru": "koi8-u", "iso-8859-8-i": "iso-8859-8", "iso-8859-8-e": "iso-8859-8",
+    "koi8r": "koi8-r", "koi8u": "koi8-u", "koi8-ru": "koi8-u",
+    "iso-8859-8-i": "iso-8859-8", "iso-8859-8-e": "iso-8859-8",
     "ks_c_5601-1987": "cp949", "x-sjis": "cp932", "shift_jis": "cp932", "x-mac-cyrillic": "mac-cyrillic",
 }  # fmt: skip
 #: codecs of Python that are no charsets: slow, escaping, or stateful
-_REFUSED = frozenset({"idna", "punycode", "unicode-escape", "unicode_escape", "raw-unicode-escape", "raw_unicode_escape",
-                      "undefined", "charmap", "mbcs", "oem"})  # fmt: skip
+_REFUSED = frozenset({"idna", "punycode", "unicode-escape", "unicode_escape", "raw-unicode-escape",
+                      "raw_unicode_escape",
+                      "undefined",
+                      "charmap", "mbcs", "oem"})  # fmt: skip
 #: labels that say nothing: 8-bit bytes under them are to be guessed
 _UNSAID = frozenset({"us-ascii", "ascii", "unknown-8bit", "x-unknown", "default"})
 _UNCLEAN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufeff\ufffe\uffff]")
@@ -29,12 +33,12 @@ _SAMPLE = 16_384  # bytes shown to the detector, whose cost grows with length
 
 
 def clean_text(text: str) -> str:
-    """Without NUL and other controls (databases and JSON refuse them) and lone surrogates; newlines are `\\n`."""
+    """Without NUL and other controls (databases refuse them) and lone surrogates; newlines are line feeds."""
     return _UNCLEAN.sub(_replacement, text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def decode_text(data: bytes, declared: str | None, warn: Callable[[str], None]) -> str:
-    """Text of `data`; `warn` is called with `charset_unknown` or `charset_wrong` where the declaration failed."""
+    """Text of `data`; `warn` hears `charset_unknown` or `charset_wrong` where the declaration failed."""
     name = codec_name(declared)
     if declared and name is None and _label(declared) not in _UNSAID:
         warn("charset_unknown")
@@ -86,7 +90,7 @@ def guess_text(data: bytes, *, fallback: str | None = None) -> str:
         best = charset_normalizer.from_bytes(data[:_SAMPLE]).best()
         if best is not None and codec_name(best.encoding) is not None:
             return data.decode(best.encoding, "replace")
-    except Exception:  # a detector's bug must not cost a mail
+    except Exception:  # noqa: S110 - a detector's bug must not cost a mail
         pass
     return data.decode("latin-1")
 

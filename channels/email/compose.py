@@ -1,7 +1,8 @@
-"""An outbound message as RFC 5322 bytes. Pure: the same input and instant give the same mail but for MIME boundaries.
+"""An outbound message as RFC 5322 bytes. Pure: the same input and instant give the same mail but for MIME
+boundaries.
 
-Headers are written here, not by `EmailMessage`: its folding turns a long message id into encoded words, which no
-mail program threads by. The body is left to the standard library.
+Headers are written here, not by `EmailMessage`: its folding turns a long message id into encoded words,
+which no mail program threads by. The body is left to the standard library.
 """
 
 import hashlib

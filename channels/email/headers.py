@@ -1,10 +1,13 @@
-"""Reading headers of hostile mail: decoding, addresses, message ids. Pure; every function gives an answer for any input.
+"""Reading headers of hostile mail: decoding, addresses, message ids. Pure; every function gives an answer
+for any input.
 
-Messages are parsed with the `compat32` policy: the modern one raised on 3 of 818 corpus messages (channels.md §2.4).
+Messages are parsed with the `compat32` policy: the modern one raised on 3 of 818 corpus messages
+(channels.md §2.4).
 """
 
 import base64
 import binascii
+import contextlib
 import hashlib
 import quopri
 import re
@@ -98,7 +101,9 @@ def addresses(message: Message, name: str, warn: Callable[[str], None]) -> list[
 
 
 def parse_addresses(value: str, warn: Callable[[str], None] = lambda _: None) -> list[Address]:
-    """Addresses in one header value. The names are decoded after splitting: an encoded name may hold a comma."""
+    """Addresses in one header value. The names are decoded after splitting: an encoded name may hold a
+    comma.
+    """
     result: list[Address] = []
     value = " ".join(value.split())
     try:
@@ -111,7 +116,8 @@ def parse_addresses(value: str, warn: Callable[[str], None] = lambda _: None) ->
         if email:
             result.append(Address(decode_header(name, warn).strip("'\" "), email))
     if not result:
-        # Unquoted specials in a name ("Ann, Sales: <a@b>") defeat the strict grammar; an address is still there.
+        # Unquoted specials in a name ("Ann, Sales: <a@b>") defeat the strict grammar; an address is still
+        # there.
         for spec in _ADDRESS.findall(decode_header(value, warn))[:_MAX_ADDRESSES]:
             email = normal_address(spec)
             if email:
@@ -134,15 +140,15 @@ def normal_address(spec: str) -> str:
     if not at or not local or not domain or len(spec) > 320 or any(char.isspace() for char in spec):
         return ""
     if "xn--" in domain:
-        try:
+        with contextlib.suppress(UnicodeError, ValueError):
             domain = domain.encode("ascii").decode("idna")
-        except (UnicodeError, ValueError):
-            pass
     return f"{local.lower()}@{domain}"
 
 
 def message_ids(values: list[str]) -> list[str]:
-    """Message ids in angle brackets, in order, each once. Ids without brackets are taken too, if they stand alone."""
+    """Message ids in angle brackets, in order, each once. Ids without brackets are taken too, if they stand
+    alone.
+    """
     ids: dict[str, None] = {}
     for value in values:
         found = _ID.findall(value)

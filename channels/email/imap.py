@@ -1,7 +1,8 @@
 """Reading a mailbox by IMAP: a cursor that loses nothing, IDLE as a hint, and patience with broken servers.
 
-The cursor is (UIDVALIDITY, last UID) and is stored with the mails, in one transaction, by the sink. Flags are people's
-business: nothing is marked, moved or deleted here. The clock used for waiting is the event loop's.
+The cursor is (UIDVALIDITY, last UID) and is stored with the mails, in one transaction, by the sink. Flags
+are people's business: nothing is marked, moved or deleted here. The clock used for waiting is the event
+loop's.
 """
 
 import asyncio
@@ -42,7 +43,9 @@ _MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 
 class ImapPoller:
-    """Follows one folder until `stop`. `run` raises nothing but cancellation: it logs, waits and tries again."""
+    """Follows one folder until `stop`. `run` raises nothing but cancellation: it logs, waits and tries
+    again.
+    """
 
     def __init__(
         self, inbox: InboxConfig, sink: InboundSink, ctx: ChannelContext, stop: asyncio.Event
@@ -57,7 +60,7 @@ class ImapPoller:
         try:
             server = imap_server(self._inbox)
         except NotConfigured as error:
-            log.error("email_imap_not_configured inbox=%s %s", self._inbox.id, error.detail)
+            log.error("email_imap_not_configured inbox=%s %s", self._inbox.id, error.detail)  # noqa: TRY400
             return
         if server is None:
             return
@@ -78,7 +81,7 @@ class ImapPoller:
             except AuthFailed as error:
                 # Asking often with a wrong password locks accounts.
                 backoff = MAX_BACKOFF_S
-                log.error("email_imap_refused inbox=%s %s", self._inbox.id, error.detail)
+                log.error("email_imap_refused inbox=%s %s", self._inbox.id, error.detail)  # noqa: TRY400
             except (ChannelError, FolderMissing) as error:
                 log.warning("email_imap_failed inbox=%s %s", self._inbox.id, error)
             except Exception:  # the sink's database may be away: as temporary as a lost line
@@ -102,7 +105,9 @@ class ImapPoller:
             connection.abort()
 
     async def _read_new(self, connection: ImapConnection) -> None:
-        """Everything after the cursor. SELECT anew each time: only it tells of a folder deleted and made again."""
+        """Everything after the cursor. SELECT anew each time: only it tells of a folder deleted and made
+        again.
+        """
         validity, uid_next = await connection.select(self._folder)
         cursor = await self._sink.cursor()
         last = cursor.get("last_uid")
@@ -144,8 +149,8 @@ class ImapPoller:
     async def _read_one(
         self, connection: ImapConnection, validity: int, uid: int, size: int | None
     ) -> RawItem | None:
-        """The mail of a UID; None if it was deleted meanwhile. A mail that breaks the connection again and again
-        is reduced to its headers, then to a note, so that it does not block those behind it.
+        """The mail of a UID; None if it was deleted meanwhile. A mail that breaks the connection again and
+        again is reduced to its headers, then to a note, so that it does not block those behind it.
         """
         if size is None:
             return None

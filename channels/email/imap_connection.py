@@ -1,8 +1,8 @@
 """One IMAP connection: aioimaplib with its traps closed, and the few commands the poller needs, typed.
 
-Traps of aioimaplib 2.0: commands never fail when the connection breaks; the user and folder names are sent unquoted;
-there is no STARTTLS; its reader recurses once for each line of a network read, so answers must be asked for in
-small batches; messages that arrive during a command are announced and thrown away.
+Traps of aioimaplib 2.0: commands never fail when the connection breaks; the user and folder names are sent
+unquoted; there is no STARTTLS; its reader recurses once for each line of a network read, so answers must be
+asked for in small batches; messages that arrive during a command are announced and thrown away.
 """
 
 import asyncio
@@ -28,12 +28,14 @@ _NUMBER = re.compile(rb"\d+")
 _MAX_COMMAND_SET = 50  # messages in one FETCH: bounds the reader's recursion
 
 
-class FolderMissing(Exception):
+class FolderMissing(Exception):  # noqa: N818 - a fact, like the contract's own errors
     """SELECT was refused."""
 
 
 class ImapConnection:
-    """Open with `connect`; every method raises Transient when the connection breaks or the server falls silent."""
+    """Open with `connect`; every method raises Transient when the connection breaks or the server falls
+    silent.
+    """
 
     def __init__(self, client: "_Client") -> None:
         self._client = client
@@ -65,7 +67,9 @@ class ImapConnection:
         return bool(self._client.has_capability("IDLE"))
 
     async def select(self, folder: str) -> tuple[int, int]:
-        """(UIDVALIDITY, UIDNEXT) of the folder, 0 for a UIDNEXT the server does not tell. Raises FolderMissing."""
+        """(UIDVALIDITY, UIDNEXT) of the folder, 0 for a UIDNEXT the server does not tell. Raises
+        FolderMissing.
+        """
         answer = await self._guard(self._client.select(quoted(modified_utf7(folder))))
         text = b"\n".join(bytes(line) for line in answer.lines)
         if answer.result != "OK":
@@ -181,7 +185,7 @@ class _Client(IMAP4):  # type: ignore[misc]
         host: str,
         port: int,
         loop: Any,
-        conn_lost_cb: Any = None,
+        _conn_lost_cb: Any = None,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         loop = asyncio.get_running_loop()

@@ -1,4 +1,5 @@
-"""One received mail as a stored item: what is its unique key, and which mails must be processed one after another.
+"""One received mail as a stored item: what is its unique key, and which mails must be processed one after
+another.
 
 Reads a few headers only; everything else waits for `parse`. Never raises on any bytes.
 """
@@ -24,7 +25,9 @@ def make_item(
     envelope_to: str | None = None,
     notes: dict[str, str] | None = None,
 ) -> RawItem:
-    """A mail as RawItem. `envelope_from` is '' for the null sender and None where no envelope is known (IMAP)."""
+    """A mail as RawItem. `envelope_from` is '' for the null sender and None where no envelope is known
+    (IMAP).
+    """
     headers, body = split_head(raw)
     message = read_head(headers)
     own = message_ids(raw_headers(message, "message-id")[:1])
@@ -68,9 +71,10 @@ def thread_root(message: Message, own: list[str]) -> str | None:
 def _dedupe_key(message: Message, own: list[str], body: bytes) -> str:
     """Message-ID and a hash of the body.
 
-    Not of the headers: every hop and every retry adds its own. Not of the recipient either, although the key is
-    then the same for two aliases of one inbox: the key is unique within an inbox, so two inboxes still get one copy
-    each, while a mail to two addresses of one inbox, or one that IMAP and LMTP both bring, becomes one message.
+    Not of the headers: every hop and every retry adds its own. Not of the recipient either, although the key
+    is then the same for two aliases of one inbox: the key is unique within an inbox, so two inboxes still
+    get one copy each, while a mail to two addresses of one inbox, or one that IMAP and LMTP both bring,
+    becomes one message.
     """
     identity = own[0] if own else "\n".join(raw_header(message, name) for name in ("date", "from", "subject"))
     digest = hashlib.sha256(identity.encode("utf-8", "surrogateescape") + b"\0")

@@ -1,9 +1,10 @@
 """Mail coming in by LMTP or SMTP from the site's mail server, for all email inboxes at once.
 
-It stores and answers; it parses nothing. Nothing that goes wrong here may turn into a permanent refusal (the sender
-would get a bounce and we would have lost a mail), except an unknown recipient and a mail that is too large. It offers
-no login, no STARTTLS (aiosmtpd never reports the end of a connection whose handshake failed) and relays nothing: put
-a real mail server in front of it and let the two talk on one machine or a private network.
+It stores and answers; it parses nothing. Nothing that goes wrong here may turn into a permanent refusal (the
+sender would get a bounce and we would have lost a mail), except an unknown recipient and a mail that is too
+large. It offers no login, no STARTTLS (aiosmtpd never reports the end of a connection whose handshake
+failed) and relays nothing: put a real mail server in front of it and let the two talk on one machine or a
+private network.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from typing import Any, Literal
 
 from aiosmtpd.lmtp import LMTP
 from aiosmtpd.smtp import SMTP, Envelope, Session
+from typing_extensions import override
 
 from channels.contract import InboxConfig, RawItem
 from channels.email.account import without_tag
@@ -90,7 +92,9 @@ class MailListener:
             raise
 
     async def close(self) -> None:
-        """Stop accepting and drop open connections: a mail that was not answered 250 is sent again by its sender."""
+        """Stop accepting and drop open connections: a mail that was not answered 250 is sent again by its
+        sender.
+        """
         for server in self._servers:
             server.close()
         connections = list(self._open)
@@ -98,7 +102,8 @@ class MailListener:
             connection.drop()
         for connection in connections:
             await connection.ended()
-        while self._open:  # aborted transports report their end in one of the loop's next turns
+        # Aborted transports report their end in one of the loop's next turns.
+        while self._open:  # noqa: ASYNC110
             await asyncio.sleep(0)
         for server in self._servers:
             await server.wait_closed()
@@ -124,7 +129,7 @@ class _Handler:
         self._lookup, self._store, self._clock = lookup, store, clock
 
     async def handle_RCPT(  # noqa: N802
-        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+        self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _options: list[str]
     ) -> str:
         if len(envelope.rcpt_tos) >= MAX_RECIPIENTS:
             return "452 4.5.3 Too many recipients"
@@ -138,7 +143,7 @@ class _Handler:
         envelope.rcpt_tos.append(address)
         return "250 2.1.5 OK"
 
-    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
+    async def handle_DATA(self, server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802
         """One answer for the mail (SMTP), or one for each recipient in the order they were named (LMTP)."""
         answers = await self._store_all(envelope)
         if isinstance(server, LMTP):
@@ -148,7 +153,9 @@ class _Handler:
         return next((answer for answer in answers if not answer.startswith("250")), answers[0])
 
     async def handle_exception(self, error: Exception) -> str:
-        """Whatever a command breaks on: our internals are nobody's business, and the sender shall come again."""
+        """Whatever a command breaks on: our internals are nobody's business, and the sender shall come
+        again.
+        """
         log.error("email_listener_error", exc_info=error)
         return TRY_LATER
 
@@ -200,7 +207,7 @@ class _Tracked:
 
     def __init__(self, handler: _Handler, register: set[Any], **options: Any) -> None:
         self._register = register
-        super().__init__(handler, **options)
+        super().__init__(handler, **options)  # type: ignore[call-arg]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._register.add(self)
@@ -225,19 +232,23 @@ class _Smtp(_Tracked, SMTP):  # type: ignore[misc]
 
 
 class _Lmtp(_Tracked, LMTP):  # type: ignore[misc]
-    """aiosmtpd answers a refused body once; an LMTP client waits for one answer for each recipient (RFC 2033)."""
+    """aiosmtpd answers a refused body once; an LMTP client waits for one answer for each recipient (RFC
+    2033).
+    """
 
     _in_body = False
 
-    async def smtp_DATA(self, arg: str) -> None:  # noqa: N802
+    @override
+    async def smtp_DATA(self, arg: str) -> None:
         try:
             await super().smtp_DATA(arg)
         finally:
             self._in_body = False
 
-    async def push(self, status: str | bytes) -> None:
+    @override
+    async def push(self, status: Any) -> None:
         if self._in_body and isinstance(status, str) and "\r\n" not in status:
-            recipients = len(self.envelope.rcpt_tos)
+            recipients = len(self.envelope.rcpt_tos) if self.envelope else 1
             status = "\r\n".join([status] * max(1, recipients))
         if isinstance(status, str) and status.startswith("354"):
             self._in_body = True
@@ -247,6 +258,7 @@ class _Lmtp(_Tracked, LMTP):  # type: ignore[misc]
 class _Busy(asyncio.Protocol):
     """One connection too many."""
 
+    @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if isinstance(transport, asyncio.WriteTransport):
             transport.write(b"421 4.3.2 Too many connections, please try again later\r\n")

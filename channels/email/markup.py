@@ -14,6 +14,8 @@ from typing_extensions import override
 
 MAX_HTML = 2_000_000  # characters
 MAX_DEPTH = 1_000
+MAX_AMPERSANDS = 100_000
+MAX_ATTRIBUTES = 2_000  # of one tag
 
 #: elements that HTML closes by itself or that hold nothing: they do not nest
 _FLAT = frozenset(
@@ -41,13 +43,13 @@ _FLAT = frozenset(
         "param",
     ]
 )
+_QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'")
+_BETWEEN_ATTRIBUTES = re.compile(r"[\s/]+")
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)")
 _ANY_TAG = re.compile(r"<[^<>]{0,4000}>")
 _IMAGE_DATA = re.compile(r"data:image/(png|gif|jpe?g|webp);base64,", re.IGNORECASE)
 
-_ATTRIBUTES: dict[str, set[str]] = {
-    tag: set(names) for tag, names in nh3.ALLOWED_ATTRIBUTES.items()
-}  # fmt: skip
+_ATTRIBUTES: dict[str, set[str]] = {tag: set(names) for tag, names in nh3.ALLOWED_ATTRIBUTES.items()}
 _SHOWN = {**_ATTRIBUTES, "*": {"dir", "title", "lang"}}
 _READ = {**_ATTRIBUTES, "*": {"class", "id", "type"}}
 
@@ -55,7 +57,6 @@ _QUOTE_CLASSES = ("gmail_quote", "yahoo_quoted", "moz-cite-prefix", "protonmail_
                   "js-helper", "zmail_extra", "outlookmessageheader")  # fmt: skip
 _QUOTE_IDS = ("divrplyfwdmsg", "appendonsend", "mail-editor-reference-message-container", "reply-intro",
               "yahoo_quoted", "olk_src_body_section")  # fmt: skip
-#: a quote under these headings is a forward, which is content
 _BLOCKS = frozenset(
     [
         "p",
@@ -80,7 +81,7 @@ _BLOCKS = frozenset(
         "footer",
     ]
 )
-_PARAGRAPHS = frozenset("p blockquote table pre ul ol h1 h2 h3 h4 h5 h6".split())
+_PARAGRAPHS = frozenset(["p", "blockquote", "table", "pre", "ul", "ol", "h1", "h2", "h3", "h4", "h5", "h6"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +91,18 @@ class HtmlText:
 
 
 def too_heavy(html: str) -> bool:
-    """True if it is larger or deeper than this module reads."""
-    if len(html) > MAX_HTML:
+    """True if it is larger or deeper than this module reads, or made to be slow: nh3's cost also grows with
+    the square of the number of ampersands and of the attributes of one tag.
+    """
+    if len(html) > MAX_HTML or html.count("&") > MAX_AMPERSANDS:
         return True
+    for piece in html.split("<"):
+        tag = piece.partition(">")[0]
+        if (
+            len(tag) > MAX_ATTRIBUTES
+            and len(_BETWEEN_ATTRIBUTES.split(_QUOTED.sub("", tag))) > MAX_ATTRIBUTES
+        ):
+            return True
     depth = 0
     for match in _TAG.finditer(html):
         if match[2].lower() not in _FLAT:
@@ -104,8 +114,8 @@ def too_heavy(html: str) -> bool:
 
 
 def sanitise(html: str) -> str:
-    """HTML safe to put in a sandboxed frame: no scripts, styles, forms or frames; images only by `cid:` or inline
-    data, so that opening a mail tells its sender nothing. Call only if not `too_heavy`.
+    """HTML safe to put in a sandboxed frame: no scripts, styles, forms or frames; images only by `cid:` or
+    inline data, so that opening a mail tells its sender nothing. Call only if not `too_heavy`.
     """
     return nh3.clean(
         html,
@@ -120,7 +130,8 @@ def sanitise(html: str) -> str:
 def read_html(html: str) -> HtmlText:
     """Visible text, and apart from it what reply markers of the usual mail programs enclose or precede."""
     reader = _Reader()
-    # nh3 first: it turns tag soup into well-formed HTML, on which the slow spots of html.parser cannot be hit.
+    # nh3 first: it turns tag soup into well-formed HTML, on which the slow spots of html.parser cannot be
+    # hit.
     reader.feed(
         nh3.clean(
             html, attributes=_READ, attribute_filter=_for_reading, url_schemes={"http", "https", "mailto"}
@@ -151,13 +162,13 @@ def _without_remote(tag: str, attribute: str, value: str) -> str | None:
     return value
 
 
-def _for_reading(tag: str, attribute: str, value: str) -> str | None:
+def _for_reading(_tag: str, attribute: str, value: str) -> str | None:
     return None if attribute in ("src", "cite") else value
 
 
 class _Reader(HTMLParser):
-    """Collects text into `visible` until a quote marker, then into `quoted`; after an enclosing marker's end it
-    returns to `visible`, so an answer under or between quotes is not lost.
+    """Collects text into `visible` until a quote marker, then into `quoted`; after an enclosing marker's end
+    it returns to `visible`, so an answer under or between quotes is not lost.
     """
 
     def __init__(self) -> None:

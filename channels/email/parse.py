@@ -1,4 +1,6 @@
-"""One raw mail to envelopes. Pure and total: any bytes give at least one envelope, and a doubt becomes a warning."""
+"""One raw mail to envelopes. Pure and total: any bytes give at least one envelope, and a doubt becomes a
+warning.
+"""
 
 import re
 from collections.abc import Callable
@@ -36,7 +38,9 @@ _COMMENT = re.compile(r"\([^()]*\)")
 
 
 def parse_mail(item: RawItem, inbox: InboxConfig) -> list[Envelope]:
-    """All envelopes of one mail: one message, or one delivery status for each recipient of a bounce of ours."""
+    """All envelopes of one mail: one message, or one delivery status for each recipient of a bounce of
+    ours.
+    """
     warnings: dict[str, None] = {}
 
     def warn(what: str) -> None:
@@ -49,7 +53,7 @@ def parse_mail(item: RawItem, inbox: InboxConfig) -> list[Envelope]:
         envelopes = _envelopes(message, item, inbox, warn)
     except Exception:  # the last net: a person sees the text as it came, the raw mail is stored anyway
         warn("mail_broken")
-        envelopes = [_as_it_came(item, inbox)]
+        envelopes = [_as_it_came(item)]
     return [replace(envelope, parse_warnings=tuple(warnings)) for envelope in envelopes]
 
 
@@ -157,7 +161,9 @@ def _statuses(
 
 
 def _sender(message: Message, own: frozenset[str], warn: Callable[[str], None]) -> Address | None:
-    """From, else Sender. Contact forms of web sites write From our own address and put the customer in Reply-To."""
+    """From, else Sender. Contact forms of web sites write From our own address and put the customer in
+    Reply-To.
+    """
     found = addresses(message, "from", warn) or addresses(message, "sender", warn)
     sender = found[0] if found else None
     if sender is not None and without_tag(sender.email) in own:
@@ -249,7 +255,8 @@ def _report_type(message: Message) -> str | None:
 
 
 def _authentication(message: Message, authserv_id: str) -> dict[str, str]:
-    """Verdicts of our own mail server only: the topmost Authentication-Results, if it bears the configured name.
+    """Verdicts of our own mail server only: the topmost Authentication-Results, if it bears the configured
+    name.
 
     Anybody can write such headers; without a configured name none is believed.
     """
@@ -269,7 +276,7 @@ def _authentication(message: Message, authserv_id: str) -> dict[str, str]:
     return verdicts
 
 
-def _as_it_came(item: RawItem, inbox: InboxConfig) -> Envelope:
+def _as_it_came(item: RawItem) -> Envelope:
     return Envelope(
         kind=Kind.MESSAGE,
         dedupe_key=item.dedupe_key,

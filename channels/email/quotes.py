@@ -1,7 +1,7 @@
 """Where the new text of an answer ends and the quoted old text begins, in plain text.
 
-Nothing is deleted: the caller gets both parts. When in doubt nothing is cut, and if nothing would remain, everything
-is shown. The words of each language are data in `languages`.
+Nothing is deleted: the caller gets both parts. When in doubt nothing is cut, and if nothing would remain,
+everything is shown. The words of each language are data in `languages`.
 """
 
 import re
@@ -28,8 +28,9 @@ _DATE = re.compile(
 )
 _TIME = re.compile(r"\b\d{1,2}[:.]\d{2}\b")
 _ADDRESS = re.compile(r"[^\s<>]+@[^\s<>]+\.[^\s<>]+")
+_ORIGINAL = _any_of([word for row in WORDS for word in row.original])
 _SEPARATOR = re.compile(
-    rf"^[\s>]*[-_*=—–]{{2,}}\s*(?:{_any_of([w for row in WORDS for w in row.original])})\s*[-_*=—–]{{2,}}\s*$",
+    rf"^[\s>]*[-_*=—–]{{2,}}\s*(?:{_ORIGINAL})\s*[-_*=—–]{{2,}}\s*$",
     re.IGNORECASE,
 )
 _FORWARD = re.compile(
@@ -42,8 +43,15 @@ _FORWARD_SUBJECT = re.compile(
 _SENT_FROM = re.compile(rf"^\s*(?:{_any_of([w for row in WORDS for w in row.sent_from])})\b", re.IGNORECASE)
 _RULE = re.compile(r"^\s*[-_—–=]{5,}\s*$")
 _MARKER = re.compile(rf"{_any_of([row.reply_above for row in WORDS])}|##- .{{5,80}} -##", re.IGNORECASE)
+
+
+def _header_name(kind: str) -> re.Pattern[str]:
+    names = _any_of([word for row in WORDS for word in getattr(row, f"headers_{kind}")])
+    return re.compile(rf"^\s*\**\s*(?:{names})\s*:\**\s*\S", re.IGNORECASE)
+
+
 _HEADER_NAMES = {
-    kind: re.compile(rf"^\s*\**\s*(?:{_any_of([w for row in WORDS for w in getattr(row, 'headers_' + kind)])})\s*:\**\s*\S", re.IGNORECASE)
+    kind: _header_name(kind)
     for kind in ("from", "date", "to", "subject")
 }  # fmt: skip
 
@@ -120,8 +128,8 @@ def _cut_after_attribution(lines: list[str], begin: int, body: int) -> tuple[lis
 
 
 def _interleaved(rest: list[str], first: int, last_quoted: int) -> bool:
-    """Own lines between quoted ones, as paragraphs of their own; a lone unquoted line right after a quoted one is
-    the quoted line's second half, wrapped by a careless mail program.
+    """Own lines between quoted ones, as paragraphs of their own; a lone unquoted line right after a quoted
+    one is the quoted line's second half, wrapped by a careless mail program.
     """
     for i in range(first + 1, last_quoted):
         own = rest[i].strip() and not rest[i].lstrip().startswith(">")

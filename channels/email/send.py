@@ -1,10 +1,11 @@
 """Handing one mail to the configured SMTP server, and what each failure means for the core.
 
-When nobody knows: a connection that breaks before the body was sent, and any refusal, leave the mail with us, so it is
-Transient (or permanent) and may be tried again. A connection that breaks or falls silent after the server said "354"
-may have broken on either side of the final dot. The Message-ID is fixed by the ref, so a resend is the same mail and
-many mailboxes drop the copy; but relays do not, and a customer could read the answer twice. So that one case is
-OutcomeUnknown: the core does not resend by itself and the agent resends with one click (channels.md §0.4, §2.8).
+When nobody knows: a connection that breaks before the body was sent, and any refusal, leave the mail with us,
+so it is Transient (or permanent) and may be tried again. A connection that breaks or falls silent after the
+server said "354" may have broken on either side of the final dot. The Message-ID is fixed by the ref, so a
+resend is the same mail and many mailboxes drop the copy; but relays do not, and a customer could read the
+answer twice. So that one case is OutcomeUnknown: the core does not resend by itself and the agent resends with one
+click (channels.md §0.4, §2.8).
 """
 
 import re
@@ -24,7 +25,7 @@ from channels.contract import (
 from channels.email.account import Server, message_id_domain, smtp_server
 from channels.email.compose import Mail
 
-TIMEOUT_S = 60.0  # for one command; RFC 5321 section 4.5.3.2 allows servers minutes, mail workers need not wait that long
+TIMEOUT_S = 60.0  # for one command; RFC 5321 section 4.5.3.2 allows servers minutes, workers need not wait
 DATA_TIMEOUT_S = 300.0
 _LINE_DOT = re.compile(rb"(?m)^\.")
 _ENHANCED = re.compile(r"\b([245])\.(\d{1,3})\.(\d{1,3})\b")
@@ -35,7 +36,7 @@ _GONE_WORDS = ("user unknown", "unknown user", "no such user", "does not exist",
 
 
 def tls_context(server: Server) -> ssl.SSLContext:
-    """Certificates are always checked; `tls_ca` adds a private authority. Raises ssl.SSLError if that is no PEM."""
+    """Certificates are always checked; `tls_ca` is a private authority. Raises ssl.SSLError if no PEM."""
     return ssl.create_default_context(cadata=server.ca)
 
 
@@ -107,7 +108,7 @@ async def _transaction(client: aiosmtplib.SMTP, mail: Mail) -> None:
 
 
 async def _body(client: aiosmtplib.SMTP, mail: Mail) -> None:
-    """After "354". Done by hand, because `SMTP.data` does not tell a break before this point from one after it."""
+    """After "354". Done by hand: `SMTP.data` does not tell a break before this point from one after it."""
     protocol = client.protocol
     if protocol is None:
         raise Transient("the mail server went away before the mail was sent")

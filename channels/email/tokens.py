@@ -1,8 +1,8 @@
 """Reply tokens: proof in an address (or a subject) that a mail belongs to a conversation.
 
 Pure functions. The secret is the installation's, passed in by the core; nothing here looks anything up.
-An address is `support+t<token>@example.com`. Mail programs and gateways change the case of addresses and refuse
-odd characters, hence base32 in lower case.
+An address is `support+t<token>@example.com`. Mail programs and gateways change the case of addresses and
+refuse odd characters, hence base32 in lower case.
 """
 
 import base64
@@ -39,7 +39,9 @@ def parse_reply_token(secret: str, token: str) -> int | None:
 
 
 def make_subject_token(secret: str, conversation_id: int) -> str:
-    """`[#<id>-<mac>]` for a subject. Weaker than a reply token: to be believed only from a known participant."""
+    """`[#<id>-<mac>]` for a subject. Weaker than a reply token: to be believed only from a known
+    participant.
+    """
     number = _id_bytes(conversation_id)
     return f"[#{_encode(number)}-{_encode(_mac(secret, b'subject:', number, _SUBJECT_MAC_BYTES))}]"
 

@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -73,7 +74,7 @@ class Dovecot:
         self.home = Path()
         self.imap_port = self.lmtp_port = 0
 
-    def __enter__(self) -> "Dovecot":
+    def __enter__(self) -> Self:
         self.home = Path(tempfile.mkdtemp(prefix="switchboard-dovecot-"))
         self.home.chmod(0o755)
         owner = pwd.getpwnam("mail")
@@ -92,8 +93,15 @@ class Dovecot:
         config = self.home / "dovecot.conf"
         config.write_text(
             _CONFIG.format(
-                home=self.home, ssl="yes" if tls else "no", tls=tls, password=PASSWORD, uid=owner.pw_uid, gid=owner.pw_gid,
-                imap_port=self.imap_port, lmtp_port=self.lmtp_port, capability=capability,
+                home=self.home,
+                ssl="yes" if tls else "no",
+                tls=tls,
+                password=PASSWORD,
+                uid=owner.pw_uid,
+                gid=owner.pw_gid,
+                imap_port=self.imap_port,
+                lmtp_port=self.lmtp_port,
+                capability=capability,
             ).replace("imap_capability = \n", "")
         )
         self._start()
@@ -111,7 +119,8 @@ class Dovecot:
     def _start(self) -> None:
         self._process = subprocess.Popen(
             ["/usr/sbin/dovecot", "-F", "-c", str(self.home / "dovecot.conf")],
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
         )
         self._wait_until_up()
 

@@ -8,7 +8,7 @@ import asyncio
 import ssl
 import warnings
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
 
@@ -49,7 +49,7 @@ class SmtpRelay:
     _server: asyncio.Server | None = None
     _open: set[Any] = field(default_factory=set)
 
-    async def __aenter__(self) -> "SmtpRelay":
+    async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
         relay = self
 
@@ -146,5 +146,7 @@ class SmtpRelay:
         login = session.auth_data.decode() if isinstance(session.auth_data, bytes) else None
         sender = "" if envelope.mail_from == "<>" else envelope.mail_from
         self.mails.append(
-            RelayedMail(sender, tuple(envelope.rcpt_tos), bytes(envelope.content), tuple(envelope.mail_options), login)
+            RelayedMail(
+                sender, tuple(envelope.rcpt_tos), bytes(envelope.content), tuple(envelope.mail_options), login
+            )
         )

@@ -46,7 +46,9 @@ class Office:
 
 
 def an_inbox(number: int, address: str) -> InboxConfig:
-    return InboxConfig(id=number, key=f"key{number}", channel="email", name="Inbox", secret="s", config={"address": address})
+    return InboxConfig(
+        id=number, key=f"key{number}", channel="email", name="Inbox", secret="s", config={"address": address}
+    )
 
 
 @pytest.fixture
@@ -88,7 +90,9 @@ async def dialog(port: int, *lines: bytes) -> bytes:
 
 
 async def test_smtp_stores_before_it_says_yes(listener: MailListener, office: Office) -> None:
-    await talk(listener.ports["smtp"], lambda c: c.sendmail("ann@test.example", ["support@acme.example"], MAIL))
+    await talk(
+        listener.ports["smtp"], lambda c: c.sendmail("ann@test.example", ["support@acme.example"], MAIL)
+    )
     [(inbox_id, item)] = office.rows
     assert inbox_id == 1
     assert item.body == MAIL
@@ -108,7 +112,9 @@ async def test_an_unknown_recipient_is_refused_at_once(listener: MailListener, o
     assert office.rows == []
 
 
-async def test_a_plus_address_finds_its_inbox_and_keeps_its_token(listener: MailListener, office: Office) -> None:
+async def test_a_plus_address_finds_its_inbox_and_keeps_its_token(
+    listener: MailListener, office: Office
+) -> None:
     token = make_reply_token("app-secret", 42)
     tagged = f"Support+T{token.upper()}@ACME.example"
     await talk(listener.ports["lmtp"], lambda c: c.sendmail("ann@test.example", [tagged], MAIL), lmtp=True)
@@ -132,7 +138,9 @@ async def test_lmtp_answers_for_each_recipient(listener: MailListener, office: O
     assert [inbox_id for inbox_id, _ in office.rows] == [1]
 
 
-async def test_smtp_asks_to_come_again_if_one_of_two_inboxes_failed(listener: MailListener, office: Office) -> None:
+async def test_smtp_asks_to_come_again_if_one_of_two_inboxes_failed(
+    listener: MailListener, office: Office
+) -> None:
     office.fail_for = {2}
 
     def work(client: smtplib.SMTP) -> Any:
@@ -151,7 +159,9 @@ async def test_smtp_asks_to_come_again_if_one_of_two_inboxes_failed(listener: Ma
     assert len(keys) == 2  # the repeated copy has the key of the first
 
 
-async def test_two_addresses_of_one_inbox_make_one_row_with_the_token(listener: MailListener, office: Office) -> None:
+async def test_two_addresses_of_one_inbox_make_one_row_with_the_token(
+    listener: MailListener, office: Office
+) -> None:
     token = make_reply_token("app-secret", 7)
     recipients = b"".join(
         f"RCPT TO:<{to}>\r\n".encode()
@@ -184,7 +194,8 @@ async def test_our_failures_are_temporary_and_tell_nothing(
 async def test_a_failing_lookup_is_temporary_too(listener: MailListener, office: Office) -> None:
     office.lookup_fails = True
     answer = await dialog(
-        listener.ports["smtp"], b"EHLO x\r\nMAIL FROM:<a@test.example>\r\nRCPT TO:<support@acme.example>\r\nQUIT\r\n"
+        listener.ports["smtp"],
+        b"EHLO x\r\nMAIL FROM:<a@test.example>\r\nRCPT TO:<support@acme.example>\r\nQUIT\r\n",
     )
     assert b"451 4.3.0" in answer
     assert b"db-7" not in answer
@@ -193,22 +204,34 @@ async def test_a_failing_lookup_is_temporary_too(listener: MailListener, office:
 async def test_commands_that_break_the_library_do_not_bounce(listener: MailListener, office: Office) -> None:
     for broken in (b"<", b"<<>>@", b'<"@a>', b"<a@\xff\xfe>", b"<a@[>", b"<(((@b>", b"<@,@:x>"):
         answer = await dialog(
-            listener.ports["smtp"], b"EHLO x\r\nMAIL FROM:<a@test.example>\r\nRCPT TO:" + broken + b"\r\nQUIT\r\n"
+            listener.ports["smtp"],
+            b"EHLO x\r\nMAIL FROM:<a@test.example>\r\nRCPT TO:" + broken + b"\r\nQUIT\r\n",
         )
         assert b"Traceback" not in answer
         assert b"Error: (" not in answer  # the library's way to print an exception
 
 
 @pytest.mark.parametrize("protocol", ["smtp", "lmtp"])
-async def test_a_mail_over_the_limit_is_refused_for_good(listener: MailListener, office: Office, protocol: str) -> None:
+async def test_a_mail_over_the_limit_is_refused_for_good(
+    listener: MailListener, office: Office, protocol: str
+) -> None:
     hello = b"LHLO x\r\n" if protocol == "lmtp" else b"EHLO x\r\n"
-    envelope = b"MAIL FROM:<a@test.example>\r\nRCPT TO:<support@acme.example>\r\nRCPT TO:<sales@acme.example>\r\n"
+    envelope = (
+        b"MAIL FROM:<a@test.example>\r\nRCPT TO:<support@acme.example>\r\nRCPT TO:<sales@acme.example>\r\n"
+    )
     body = b"Subject: big\r\n\r\n" + b"x" * 70 + b"\r\n"
     answer = await dialog(
-        listener.ports[protocol], hello, envelope, b"DATA\r\n", body + (b"y" * 98 + b"\r\n") * 1100, b".\r\nQUIT\r\n"
+        listener.ports[protocol],
+        hello,
+        envelope,
+        b"DATA\r\n",
+        body + (b"y" * 98 + b"\r\n") * 1100,
+        b".\r\nQUIT\r\n",
     )
     assert answer.count(b"552 ") == (2 if protocol == "lmtp" else 1)
-    announced = await dialog(listener.ports[protocol], hello, b"MAIL FROM:<a@test.example> SIZE=200000\r\nQUIT\r\n")
+    announced = await dialog(
+        listener.ports[protocol], hello, b"MAIL FROM:<a@test.example> SIZE=200000\r\nQUIT\r\n"
+    )
     assert b"552 " in announced
     assert office.rows == []
 
@@ -216,19 +239,25 @@ async def test_a_mail_over_the_limit_is_refused_for_good(listener: MailListener,
 async def test_long_lines_are_taken(listener: MailListener, office: Office) -> None:
     """RFC 5321 forbids lines over 998 bytes; shops send them, and their customers must not vanish."""
     mail = MAIL + b"z" * 50_000 + b"\r\n"
-    await talk(listener.ports["smtp"], lambda c: c.sendmail("ann@test.example", ["support@acme.example"], mail))
+    await talk(
+        listener.ports["smtp"], lambda c: c.sendmail("ann@test.example", ["support@acme.example"], mail)
+    )
     assert office.rows[0][1].body == mail
 
 
 async def test_dots_at_line_starts_survive(listener: MailListener, office: Office) -> None:
     mail = MAIL + b".\r\n..\r\n.x\r\n"
-    await talk(listener.ports["smtp"], lambda c: c.sendmail("ann@test.example", ["support@acme.example"], mail))
+    await talk(
+        listener.ports["smtp"], lambda c: c.sendmail("ann@test.example", ["support@acme.example"], mail)
+    )
     assert office.rows[0][1].body == mail
 
 
 async def test_a_smuggled_second_mail_stays_inside_the_first(listener: MailListener, office: Office) -> None:
     """Only CR LF dot CR LF ends a mail; a bare LF before the dot is how mails are smuggled past a relay."""
-    smuggled = b"\nx\n.\nMAIL FROM:<ceo@acme.example>\nRCPT TO:<sales@acme.example>\nDATA\nSubject: pay\n\npay\n"
+    smuggled = (
+        b"\nx\n.\nMAIL FROM:<ceo@acme.example>\nRCPT TO:<sales@acme.example>\nDATA\nSubject: pay\n\npay\n"
+    )
     answer = await dialog(
         listener.ports["smtp"], b"EHLO x\r\nMAIL FROM:<a@test.example>\r\nRCPT TO:<support@acme.example>\r\nDATA\r\n",
         MAIL + smuggled + b"\r\n.\r\nQUIT\r\n",
@@ -248,7 +277,9 @@ async def test_the_null_sender_is_kept(listener: MailListener, office: Office) -
 async def test_international_addresses(listener: MailListener, office: Office) -> None:
     def work(client: smtplib.SMTP) -> Any:
         client.ehlo()
-        return client.sendmail("анна@приклад.укр", ["підтримка@приклад.укр"], MAIL, ["SMTPUTF8", "BODY=8BITMIME"])
+        return client.sendmail(
+            "анна@приклад.укр", ["підтримка@приклад.укр"], MAIL, ["SMTPUTF8", "BODY=8BITMIME"]
+        )
 
     await talk(listener.ports["smtp"], work)
     [(inbox_id, item)] = office.rows

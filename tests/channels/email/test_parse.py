@@ -18,7 +18,9 @@ HEAD = "From: Ann <ann@customer.example>\nTo: support@acme.example\nMessage-ID: 
 
 def an_inbox(**config: Any) -> InboxConfig:
     base = {"address": "support@acme.example", "aliases": "help@acme.example"}
-    return InboxConfig(id=1, key="inboxkey", channel="email", name="Support", secret="s", config=base | config)
+    return InboxConfig(
+        id=1, key="inboxkey", channel="email", name="Support", secret="s", config=base | config
+    )
 
 
 def parse(raw: bytes | str, *, inbox: InboxConfig | None = None, **envelope: Any) -> list[Envelope]:
@@ -70,7 +72,9 @@ def test_a_name_in_koi8() -> None:
     assert one(payload("koi8_headers")).sender.display_name == "Иванов Пётр"
 
 
-@pytest.mark.parametrize("codec", ["idna", "punycode", "unicode_escape", "zlib", "rot13", "undefined", "base64"])
+@pytest.mark.parametrize(
+    "codec", ["idna", "punycode", "unicode_escape", "zlib", "rot13", "undefined", "base64"]
+)
 def test_pythons_odd_codecs_are_no_charsets(codec: str) -> None:
     envelope = one(f"{HEAD}Content-Type: text/plain; charset={codec}\n\nplain words\n")
     assert envelope.text == "plain words"
@@ -130,7 +134,9 @@ def test_flowed_lines_are_joined() -> None:
 
 class TestSender:
     def test_a_contact_form_writes_in_our_name(self) -> None:
-        envelope = one("From: support@acme.example\nReply-To: Ann <ann@customer.example>\nTo: support@acme.example\n\nhi")
+        envelope = one(
+            "From: support@acme.example\nReply-To: Ann <ann@customer.example>\nTo: support@acme.example\n\nhi"
+        )
         assert envelope.sender.identities[0].value == "ann@customer.example"
         assert envelope.auto is Auto.HUMAN
 
@@ -139,7 +145,17 @@ class TestSender:
 
     @pytest.mark.parametrize(
         "value",
-        ["unlisted-recipients:; (no To-header on input)", "", "nobody", '"', "<>", "@@@", "a@", "=?utf-8?q?x", "(((("],
+        [
+            "unlisted-recipients:; (no To-header on input)",
+            "",
+            "nobody",
+            '"',
+            "<>",
+            "@@@",
+            "a@",
+            "=?utf-8?q?x",
+            "((((",
+        ],
     )
     def test_unreadable_senders_do_not_stop_a_mail(self, value: str) -> None:
         envelope = one(f"From: {value}\nTo: {value}\nMessage-ID: <x@y>\n\nhello")
@@ -148,7 +164,10 @@ class TestSender:
         assert "no_sender" in envelope.parse_warnings
 
     def test_specials_in_an_unquoted_name(self) -> None:
-        assert one("From: Ann, Sales: <ann@customer.example>\n\nhi").sender.identities[0].value == "ann@customer.example"
+        assert (
+            one("From: Ann, Sales: <ann@customer.example>\n\nhi").sender.identities[0].value
+            == "ann@customer.example"
+        )
 
     def test_an_international_domain(self) -> None:
         envelope = one("From: a@xn--80aswg.example\n\nhi")
@@ -157,7 +176,14 @@ class TestSender:
 
 class TestTime:
     @pytest.mark.parametrize(
-        "date", ["Fri, 31 Dec 9999 23:59:59 +0000", "Mon, 1 Jan 1990 00:00:00 +0000", "yesterday", "", "Tue, 99 Foo 1"]
+        "date",
+        [
+            "Fri, 31 Dec 9999 23:59:59 +0000",
+            "Mon, 1 Jan 1990 00:00:00 +0000",
+            "yesterday",
+            "",
+            "Tue, 99 Foo 1",
+        ],
     )
     def test_impossible_dates_are_not_believed(self, date: str) -> None:
         assert one(f"{HEAD}Date: {date}\n\nhi").occurred_at == NOW
@@ -243,7 +269,10 @@ class TestLoopGuard:
         assert one("From: boss@acme.example\nMessage-ID: <A1B2@acme.example>\n\nhi").auto is Auto.HUMAN
 
     def test_exchange_asks_for_no_acknowledgement(self) -> None:
-        assert one(HEAD + "X-Auto-Response-Suppress: DR, OOF, AutoReply\n\nhi").data["withhold_acknowledgement"] is True
+        assert (
+            one(HEAD + "X-Auto-Response-Suppress: DR, OOF, AutoReply\n\nhi").data["withhold_acknowledgement"]
+            is True
+        )
 
     def test_the_envelope_knows_better_than_return_path(self) -> None:
         assert one(HEAD + "\nhi", envelope_from="").auto is Auto.BOUNCE
@@ -281,7 +310,9 @@ class TestBounces:
 
 
 class TestAuthentication:
-    RESULTS = "Authentication-Results: mx.acme.example; spf=pass (good) x=y; dkim=fail; dkim=pass; dmarc=pass\n"
+    RESULTS = (
+        "Authentication-Results: mx.acme.example; spf=pass (good) x=y; dkim=fail; dkim=pass; dmarc=pass\n"
+    )
 
     def test_only_the_configured_server_is_believed(self) -> None:
         raw = self.RESULTS + HEAD + "\nhi"

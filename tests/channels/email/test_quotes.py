@@ -19,8 +19,8 @@ ANSWERS = {
     "outlook ru": "Thanks!\n\nОт: Support <support@acme.example>\nОтправлено: 14 ноября 2023 г. 10:02\nКому: Ann\nТема: Hi\n\nOld text\n",
     "outlook uk": "Thanks!\n\nВід: Support <support@acme.example>\nНадіслано: 14 листопада 2023 р. 10:02\nКому: Ann\nТема: Hi\n\nOld text\n",
     "mail.ru": "Thanks!\n\nВторник, 14 ноября 2023, 10:02 +03:00 от Support <support@acme.example>:\n>Old text\n",
-    "yandex": "Thanks!\n\n14.11.2023, 10:02, \"Support\" <support@acme.example>:\nOld text\n",
-    "ukr.net": "Thanks!\n\n14 листопада 2023, 10:02:10, від \"Support\" <support@acme.example>:\n\nOld text\n",
+    "yandex": 'Thanks!\n\n14.11.2023, 10:02, "Support" <support@acme.example>:\nOld text\n',
+    "ukr.net": 'Thanks!\n\n14 листопада 2023, 10:02:10, від "Support" <support@acme.example>:\n\nOld text\n',
     "phone": "Thanks!\n\nSent from my iPhone\n",
     "phone ru": "Thanks!\n\nОтправлено из мобильной Почты Mail.ru\n",
     "phone uk": "Thanks!\n\nНадіслано з мобільного\n",
@@ -42,7 +42,9 @@ def test_only_the_new_part_is_shown_and_nothing_is_lost(name: str) -> None:
 @pytest.mark.parametrize("language", ["en", "uk", "ru"])
 def test_our_own_marker_ends_the_answer(language: str) -> None:
     marker = words_for(language).reply_above
-    split = split_quotes(f"Thanks!\n\nSomeone said in a strange way\n\n> {marker}\n> Old text\n> no more\ntail\n")
+    split = split_quotes(
+        f"Thanks!\n\nSomeone said in a strange way\n\n> {marker}\n> Old text\n> no more\ntail\n"
+    )
     assert split.text.startswith("Thanks!")
     assert "Old text" not in split.text
 

@@ -35,12 +35,19 @@ class FixedClock:
 
 
 def an_inbox(port: int, **config: Any) -> InboxConfig:
-    base = {"address": "support@acme.example", "from_name": "Acme Support", "smtp_host": "127.0.0.1", "smtp_port": port}
+    base = {
+        "address": "support@acme.example",
+        "from_name": "Acme Support",
+        "smtp_host": "127.0.0.1",
+        "smtp_port": port,
+    }
     return InboxConfig(id=1, key="inboxkey", channel="email", name="Inbox", secret="s", config=base | config)
 
 
 def an_outbound(**fields: Any) -> Outbound:
-    base = Outbound(ref="77", message_id=77, conversation_key="<root@x>", to="ann@customer.example", text="Hello Ann")
+    base = Outbound(
+        ref="77", message_id=77, conversation_key="<root@x>", to="ann@customer.example", text="Hello Ann"
+    )
     return dataclasses.replace(base, **fields)
 
 
@@ -58,7 +65,7 @@ async def sent(outbound: Outbound, **config: Any) -> tuple[RelayedMail, EmailMes
     async with SmtpRelay() as relay:
         await deliver(outbound, an_inbox(relay.port, **config))
         [mail] = relay.mails
-    return mail, cast(EmailMessage, message_from_bytes(mail.data, policy=default))
+    return mail, cast("EmailMessage", message_from_bytes(mail.data, policy=default))
 
 
 def part_text(message: EmailMessage, subtype: str) -> str:
@@ -116,17 +123,21 @@ async def test_automatic_mail_makes_no_loop() -> None:
 
 
 async def test_what_we_quote_is_cut_from_the_answer() -> None:
-    mail, message = await sent(an_outbound(language="ru"))
+    _, message = await sent(an_outbound(language="ru"))
     quoted = "\n".join(f"> {line}" for line in part_text(message, "plain").split("\n"))
     answer = f"From: ann@customer.example\n\nThanks\n\nSupport wrote somehow\n{quoted}\n".encode()
     [envelope] = EmailChannel().parse(make_item(answer, received_at=1), an_inbox(25))
     assert "Hello Ann" not in envelope.text
 
 
-@pytest.mark.parametrize("evil", ["x\r\nBcc: all@victims.example", "x\nBcc: y@z.example\n\nbody", "x\u2028Bcc: a@b", "\r\n\r\n"])
+@pytest.mark.parametrize(
+    "evil", ["x\r\nBcc: all@victims.example", "x\nBcc: y@z.example\n\nbody", "x\u2028Bcc: a@b", "\r\n\r\n"]
+)
 async def test_nothing_gets_into_the_headers(evil: str) -> None:
     mail, message = await sent(
-        an_outbound(subject=evil, author_name=evil, reply_to=evil, references=(evil, f"<a@b>{evil}"), ref=evil),
+        an_outbound(
+            subject=evil, author_name=evil, reply_to=evil, references=(evil, f"<a@b>{evil}"), ref=evil
+        ),
         from_name=evil,
     )
     assert message["Bcc"] is None
@@ -134,7 +145,9 @@ async def test_nothing_gets_into_the_headers(evil: str) -> None:
     assert "Hello Ann" in message.get_content()
 
 
-@pytest.mark.parametrize("to", ["a@b.example\r\nRCPT TO:<x@y>", "no-address", "", "a b@c.example", "<a@b.example>, c@d.example"])
+@pytest.mark.parametrize(
+    "to", ["a@b.example\r\nRCPT TO:<x@y>", "no-address", "", "a b@c.example", "<a@b.example>, c@d.example"]
+)
 async def test_a_recipient_that_is_no_address_is_refused(to: str) -> None:
     async with SmtpRelay() as relay:
         with pytest.raises(ContentRejected):
@@ -153,7 +166,9 @@ async def test_many_long_references_keep_the_root_and_the_last() -> None:
 
 async def test_texts_of_every_shape_arrive_whole() -> None:
     text = "Line with dot\n.\n..two\nFrom here\n" + "довгий " * 2000 + "\nкінець \U0001f600 \x00\ud800"
-    _, message = await sent(an_outbound(text=text, subject="Дуже " * 100, author_name='Ann "A" O\'Neil, Dr.; <x@y>'))
+    _, message = await sent(
+        an_outbound(text=text, subject="Дуже " * 100, author_name='Ann "A" O\'Neil, Dr.; <x@y>')
+    )
     plain = part_text(message, "plain")
     assert "\n.\n..two\nFrom here\n" in plain
     assert plain.rstrip().endswith("кінець \U0001f600 \ufffd")
@@ -236,7 +251,9 @@ async def test_no_server_configured() -> None:
         await deliver(an_outbound(), an_inbox(25, smtp_host=""))
 
 
-@pytest.mark.parametrize("broken", [{"smtp_port": "x"}, {"smtp_port": 99999}, {"smtp_tls": "maybe"}, {"address": "nobody"}])
+@pytest.mark.parametrize(
+    "broken", [{"smtp_port": "x"}, {"smtp_port": 99999}, {"smtp_tls": "maybe"}, {"address": "nobody"}]
+)
 async def test_nonsense_in_the_configuration(broken: dict[str, Any]) -> None:
     with pytest.raises(NotConfigured):
         await deliver(an_outbound(), an_inbox(2525, **broken))
