@@ -3,6 +3,7 @@
 `get_channel` imports an adapter only when an inbox uses it, because some SDKs are heavy.
 """
 
+import sys
 from functools import cache
 from importlib import import_module
 
@@ -30,4 +31,11 @@ def get_channel(key: str) -> Channel:
     return adapter
 
 
-__all__ = ["CHANNEL_KEYS", "get_channel"]
+async def close_channels() -> None:
+    """Close what the adapters used in this loop keep open."""
+    for key in CHANNEL_KEYS:
+        if _ADAPTERS[key].partition(":")[0] in sys.modules:
+            await get_channel(key).close()
+
+
+__all__ = ["CHANNEL_KEYS", "close_channels", "get_channel"]

@@ -226,6 +226,14 @@ class Channel(ABC):
         """Deliver. Raises one of the ChannelErrors, nothing else."""
         raise NotConfigured(f"{self.spec.key} cannot send")
 
+    async def answer_action(self, envelope_data: Mapping[str, Any], inbox: InboxConfig, ctx: ChannelContext) -> bool:
+        """Tell the channel that a pressed button was heard, where it wants that. Never raises."""
+        return False
+
+    async def close(self) -> None:
+        """End what this adapter keeps open in the running loop. Called when the process stops."""
+        return
+
     def fetch(self, ref: str, inbox: InboxConfig, ctx: ChannelContext) -> AsyncIterator[bytes]:
         """Stream an attachment's bytes. Raises ChannelErrors."""
         raise NotConfigured(f"{self.spec.key} has no files to fetch")

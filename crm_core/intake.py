@@ -73,7 +73,22 @@ async def receive(
         return await _delivery_status(uow, inbox, envelope)
     if envelope.kind is Kind.MEMBERSHIP:
         return await _membership(uow, envelope)
+    if envelope.kind is Kind.SYSTEM and envelope.data.get("what") == "migrate_to_chat_id":
+        return await _moved(uow, inbox, envelope)
     return IntakeResult(ignored=f"nothing to do for {envelope.kind.value}")
+
+
+async def _moved(uow: UnitOfWork, inbox: Mapping[str, Any], envelope: Envelope) -> IntakeResult:
+    """A Telegram group became a supergroup: the thread goes on under its new id."""
+    new_key = str(envelope.data.get("other_chat_id") or "")
+    taken = await uow.scalar(select(conversation.c.id).where(conversation.c.inbox_id == inbox["id"],
+                                                             conversation.c.key == new_key))
+    if not new_key or taken is not None:
+        return IntakeResult(ignored="nothing to move")
+    await uow.execute(update(conversation).where(conversation.c.inbox_id == inbox["id"],
+                                                 conversation.c.key == envelope.conversation_key)
+                      .values(key=new_key, address=new_key))
+    return IntakeResult(details={"moved_to": new_key})
 
 
 async def _said(

@@ -93,14 +93,20 @@ def _need_redis(settings: Settings) -> None:
 
 
 async def _serve(settings: Settings, *, web: bool, work: bool, migrate_first: bool = False) -> int:
-    from switchboard import migrate  # noqa: PLC0415 - keeps `--help` fast
+    from sqlalchemy.exc import DBAPIError  # noqa: PLC0415 - keeps `--help` fast
+
+    from switchboard import migrate  # noqa: PLC0415
     from switchboard.process import running, until_signalled  # noqa: PLC0415
 
     url = settings.resolved_database_url
-    if migrate_first:
-        await migrate.upgrade(url)
-    elif not await _is_migrated(url):
-        click.echo("the database is not migrated: run `switchboard migrate` first", err=True)
+    try:
+        if migrate_first:
+            await migrate.upgrade(url)
+        elif not await _is_migrated(url):
+            click.echo("the database is not migrated: run `switchboard migrate` first", err=True)
+            return 1
+    except (OSError, DBAPIError) as error:
+        click.echo(f"the database does not answer: {error}".split("\n", 1)[0], err=True)
         return 1
     try:
         async with running(settings, web_server=web, work=work) as state:

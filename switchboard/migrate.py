@@ -41,14 +41,17 @@ async def current(conn: AsyncConnection) -> str | None:
 
 async def upgrade(url: str) -> bool:
     """Migrate to the head. Returns whether anything had to be done. Safe to call from several processes at once."""
+    location = make_url(url)
+    if location.get_backend_name() == "sqlite":
+        Path(str(location.database)).parent.mkdir(parents=True, exist_ok=True)
     engine = create_async_engine(url, poolclass=NullPool)
     try:
         async with engine.connect() as conn:
             before = await current(conn)
         if before == head():
             return False
-        if before is not None and make_url(url).get_backend_name() == "sqlite":
-            _copy_aside(Path(str(make_url(url).database)), before)
+        if before is not None and location.get_backend_name() == "sqlite":
+            _copy_aside(Path(str(location.database)), before)
         async with engine.connect() as conn:
             if conn.dialect.name == "postgresql":
                 # Two processes that start together must not both migrate; the lock goes with the connection.

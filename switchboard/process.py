@@ -16,6 +16,7 @@ from channels.contract import InboxConfig, RawItem
 from channels.email import ListenAddress, MailListener
 from crm_core import inbound_rows
 from crm_core.inboxes import InboxCache
+from crm_core.ports.hints import ROUTE
 from crm_core.services import Services
 from switchboard import migrate, wiring
 from switchboard.settings import Settings
@@ -57,8 +58,10 @@ async def running(settings: Settings, *, web_server: bool, work: bool, demo: boo
                 runner = LocalRunner(services, registry, concurrency=settings.worker_threads)
                 runner.start()
                 stack.push_async_callback(runner.stop)
-            state.sweepers = Sweepers(services, wiring.sweeps(), seldom=wiring.SELDOM)
+            sweepers = state.sweepers = Sweepers(services, wiring.sweeps(), seldom=wiring.SELDOM)
             state.sweepers.start()
+            # Somebody is free or something waits: look now, not at the next second.
+            stack.callback(services.hints.subscribe(ROUTE, lambda _payload: sweepers.nudge("routing.lanes")))
             stack.push_async_callback(state.sweepers.stop)
         if web_server:
             state.url = await _serve_web(stack, services, settings)
@@ -77,7 +80,7 @@ async def running(settings: Settings, *, web_server: bool, work: bool, demo: boo
 
 
 async def _serve_web(stack: AsyncExitStack, services: Services, settings: Settings) -> str:
-    app = build_app(services, migrations_current=lambda: _migrated(services))
+    app = build_app(services)
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=5.0)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)

@@ -3,13 +3,13 @@
 This is the one table of "when X happens, Y follows"; a reader who wants to know what an event causes looks here.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 
 import aiohttp
 
 import bots
-import routing
+from channels import close_channels
 from crm_core import calls, inquiries
 from crm_core.clock import Clock, FileClock, SystemClock
 from crm_core.db.engine import Database
@@ -18,13 +18,30 @@ from crm_core.infra.local import DirectoryFiles, LocalHints, MemoryLimiter
 from crm_core.jobs import JobRegistry
 from crm_core.ports import Hints, RateLimiter
 from crm_core.services import Services
+from routing import callbacks
+from routing import listeners as routing_listeners
+from routing import sweep as routing_sweep
 from switchboard.settings import Settings
-from workers import delivery, fetch, housekeeping, inbound
+from workers import delivery, dialling, fetch, housekeeping, inbound
 from workers.sweepers import Sweep
+
+try:  # TEMPORARY until both land
+    from routing.sla import service as sla_service
+    from routing.sla import sweeper as sla_sweeper
+except ImportError:
+    import types
+
+    async def _none(_db: Database) -> int | None:
+        return None
+
+    sla_service = types.SimpleNamespace(LISTENERS={}, declare=lambda r: None)
+    sla_sweeper = types.SimpleNamespace(sweep=_none)
+if not hasattr(bots, "LISTENERS"):
+    bots.LISTENERS, bots.SWEEPERS, bots.declare = {}, {}, lambda r: None
 
 #: in this order: clocks first, because routing orders by their deadlines; bots before routing, because what a dialog
 #: hands off is routed in the same transaction
-LISTENING = (routing.SLA_LISTENERS, bots.LISTENERS, routing.LISTENERS, routing.CALLBACK_LISTENERS)
+LISTENING = (sla_service.LISTENERS, bots.LISTENERS, routing_listeners.LISTENERS, callbacks.LISTENERS)
 
 
 def listeners() -> dict[str, list[Listener]]:
@@ -38,7 +55,7 @@ def listeners() -> dict[str, list[Listener]]:
 
 def jobs() -> JobRegistry:
     registry = JobRegistry()
-    for part in (inbound, delivery, fetch, bots, routing):
+    for part in (inbound, delivery, fetch, dialling, bots, sla_service):
         part.declare(registry)
     return registry
 
@@ -57,7 +74,9 @@ async def _inquiries(services: Services) -> int | None:
 
 def sweeps() -> Mapping[str, Sweep]:
     return {
-        **{name: _with_db(sweep) for name, sweep in {**routing.SWEEPERS, **bots.SWEEPERS}.items()},
+        **{name: _with_db(sweep) for name, sweep in (*routing_sweep.SWEEPERS, *bots.SWEEPERS.items())},
+        "sla": _with_db(sla_sweeper.sweep),
+        "callbacks": _with_db(callbacks.sweep),
         "calls": _calls,
         "inquiries": _inquiries,
         "housekeeping": housekeeping.sweep,
@@ -65,10 +84,10 @@ def sweeps() -> Mapping[str, Sweep]:
 
 
 #: these run once a minute
-SELDOM = frozenset({"housekeeping", "inquiries", "reconcile"})
+SELDOM = frozenset({"housekeeping", "inquiries", "routing.reconcile"})
 
 
-def _with_db(sweep: routing.DatabaseSweep) -> Sweep:
+def _with_db(sweep: Callable[[Database], Awaitable[int | None]]) -> Sweep:
     async def run(services: Services) -> int | None:
         return await sweep(services.db)
 
@@ -101,6 +120,7 @@ async def build_services(settings: Settings, *, demo: bool = False) -> AsyncIter
         yield Services(db=db, clock=clock, hints=hints, files=DirectoryFiles(settings.files_dir or settings.data_dir / "files"),
                        limiter=limiter, http=http, settings=settings.for_app(demo=demo))
     finally:
+        await close_channels()
         await http.close()
         await hints.close()
         if settings.redis_url:

@@ -35,6 +35,8 @@ from crm_core.services import Services
 
 log = structlog.get_logger(__name__)
 
+ANSWER_JOB = "action.answer"
+
 _BACKOFF_MS = (2 * SECOND, 10 * SECOND, MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR, 4 * HOUR)
 #: after this a message that never got through is failed, and a person decides
 GIVE_UP_AFTER_MS = 48 * HOUR
@@ -45,6 +47,7 @@ _ADDRESS_KINDS = {"email": IdentityKind.EMAIL, "telegram": IdentityKind.TELEGRAM
 
 def declare(registry: JobRegistry) -> None:
     registry.job(messages.DELIVER_JOB, lease_s=120, queue="deliver")(deliver)
+    registry.job(ANSWER_JOB, lease_s=30, queue="deliver")(answer_press)
 
 
 async def deliver(services: Services, job: JobRow) -> None:
@@ -86,6 +89,16 @@ async def deliver(services: Services, job: JobRow) -> None:
     else:
         async with services.db.transaction() as uow:
             await messages.set_state(uow, message_id, result.state, external_ids=result.external_ids)
+
+
+async def answer_press(services: Services, job: JobRow) -> None:
+    """The job `action.answer`: tell the channel that a pressed button was heard, so that it stops spinning."""
+    async with services.db.reading() as conn:
+        account = (await conn.execute(select(inbox).where(inbox.c.id == int(job.args["inbox_id"])))).mappings().first()
+    if account is None:
+        return
+    ctx = ChannelContext(http=services.http, clock=services.clock, public_url=services.settings.public_url)
+    await get_channel(account["channel"]).answer_action(job.args["data"], inbox_config(account), ctx)
 
 
 async def _outbound(uow: Any, row: Mapping[str, Any], thread: Mapping[str, Any], account: Mapping[str, Any]) -> Outbound:
@@ -160,7 +173,7 @@ async def _failed(services: Services, job: JobRow, row: Mapping[str, Any], accou
         return
     async with services.db.transaction() as uow:
         await messages.set_state(uow, message_id, "failed", error=error.detail, external_ids=error.external_ids,
-                                 sent_parts=row["sent_parts"] + error.sent_parts)
+                                 sent_parts=max(row["sent_parts"], error.sent_parts))
         if isinstance(error, RecipientGone) and account["channel"] in _ADDRESS_KINDS:
             await contacts.set_reachable(uow, _ADDRESS_KINDS[account["channel"]].value, thread["address"], "",
                                          reachable=False)
@@ -184,7 +197,7 @@ async def _retry(services: Services, job: JobRow, row: Mapping[str, Any], accoun
         delay = max(delay, int(error.retry_after_s * 1000))
     async with services.db.transaction() as uow:
         await messages.set_state(uow, row["id"], "queued", error=error.detail, external_ids=error.external_ids,
-                                 sent_parts=row["sent_parts"] + error.sent_parts)
+                                 sent_parts=max(row["sent_parts"], error.sent_parts))
         if isinstance(error, RateLimitedByProvider):
             delay = int((error.retry_after_s or 1) * 1000)
             await inbound_rows.note_state(uow, account["id"], paused_until=uow.now + delay)

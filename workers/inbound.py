@@ -18,10 +18,11 @@ from channels.contract import Malformed, RawItem
 from crm_core import calls, inbound_rows, intake, job_table
 from crm_core.db.uow import UnitOfWork
 from crm_core.envelope import Auto, Envelope, InboundAttachment, Kind
-from crm_core.jobs import JobRegistry, JobRow
+from crm_core.jobs import JobRegistry, JobRow, NewJob
 from crm_core.schema import conversation, inbound, inbox
 from crm_core.services import Services
 from routing import callbacks
+from workers import delivery
 from workers.execute import NotOurs
 
 log = structlog.get_logger(__name__)
@@ -128,6 +129,9 @@ async def take_in(uow: UnitOfWork, account: Mapping[str, Any], envelope: Envelop
     result = await intake.receive(
         uow, account, envelope, inbound_id=inbound_id, conversation_id=await _proved_thread(uow, account, envelope),
         stored=files, client_id=client_id, held_by_bot=account["flow_key"] is not None)
+    if envelope.data.get("callback_query_id"):
+        uow.enqueue(NewJob(name=delivery.ANSWER_JOB, args={"inbox_id": account["id"], "data": dict(envelope.data)},
+                           queue="deliver", max_attempts=2))
     asked = envelope.data.get("callback")
     if isinstance(asked, dict) and result.contact is not None and not result.duplicate:
         await callbacks.book_from_customer(uow, contact=result.contact, inquiry=result.inquiry, asked=asked,
