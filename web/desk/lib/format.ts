@@ -13,8 +13,10 @@ export function channelKey(channel: string | null | undefined): string {
 export function useFormat() {
   const { t, te, locale } = useI18n()
   const units = (): Units => ({ d: t('units.d'), h: t('units.h'), m: t('units.m'), s: t('units.s') })
+  /** English with a 24-hour clock: a desk compares times all day. */
+  const tongue = (): string => (locale.value === 'en' ? 'en-GB' : locale.value)
   const when = (options: Intl.DateTimeFormatOptions, iso: string): string =>
-    new Intl.DateTimeFormat(locale.value, options).format(new Date(iso))
+    new Intl.DateTimeFormat(tongue(), options).format(new Date(iso))
 
   /** Calendar day in the browser's zone, for grouping. */
   const day = (iso: string): string => new Date(iso).toDateString()
@@ -60,7 +62,7 @@ export function useFormat() {
     money: (minor: number | null, currency: string | null) => {
       if (minor === null || !currency) return ''
       try {
-        const format = new Intl.NumberFormat(locale.value, { style: 'currency', currency })
+        const format = new Intl.NumberFormat(tongue(), { style: 'currency', currency })
         return format.format(minor / 10 ** (format.resolvedOptions().maximumFractionDigits ?? 2))
       } catch {
         return `${minor / 100} ${currency}`

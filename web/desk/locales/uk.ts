@@ -1,4 +1,109 @@
 import type { Messages } from './en'
-import en from './en'
 
-export default en as Messages
+const uk: Messages = {
+  app: { name: 'Switchboard', tagline: 'Одне робоче місце для всіх звернень' },
+  login: {
+    title: 'Вхід', email: 'Електронна пошта', password: 'Пароль', submit: 'Увійти', wrong: 'Неправильна пошта або пароль.',
+    slow: 'Забагато спроб. Зачекайте трохи.', language: 'Мова',
+  },
+  nav: {
+    inbox: 'Звернення', callbacks: 'Дзвінки', contacts: 'Контакти', wall: 'Табло', intake: 'Приймання', admin: 'Налаштування',
+    search: 'Пошук за ім’ям, номером, текстом', searchNothing: 'Нічого не знайдено', signOut: 'Вийти', theme: 'Світла чи темна тема',
+    shortcuts: 'Гарячі клавіші', language: 'Мова', more: 'Моє меню',
+  },
+  link: { live: 'На зв’язку', connecting: 'З’єднання…', waiting: 'Відновлюємо зв’язок…', closed: 'Немає зв’язку', unauthenticated: 'Вихід виконано' },
+  presence: {
+    title: 'Моя доступність', online: 'На місці', break: 'Перерва', dnd: 'Не турбувати', offline: 'Не в мережі',
+    away_reassign: 'Іду, передати мої звернення', wrapup: 'Завершує роботу', capacity: 'Завантаженість', load: 'Зайнято {used} з {max}',
+  },
+  scope: { mine: 'Мої', queue: 'Черга', all: 'Усі' },
+  list: {
+    filters: 'Фільтри', kind: 'Вид', anyKind: 'Заявки та ліди', status: 'Статус', channel: 'Канал', anyChannel: 'Усі канали',
+    team: 'Команда', anyTeam: 'Усі команди', active: 'Активні', finished: 'Завершені', everything: 'Усі статуси', search: 'Пошук у списку',
+    sortUpdated: 'Спершу нові', sortDue: 'Спершу термінові', empty: 'Тут порожньо', emptyMine: 'Наразі для вас роботи немає.',
+    emptyQueue: 'Ніхто не чекає.', more: 'Показати ще', failed: 'Не вдалося завантажити список.', again: 'Спробувати ще раз',
+    unread: 'Непрочитане', bot: 'З ботом', nobody: 'Не призначено', label: 'Звернення', noSubject: 'Без теми', fresh: 'Нове звернення',
+  },
+  kind: { ticket: 'Заявка', lead: 'Лід' },
+  status: { new: 'Нове', open: 'Відкрите', pending: 'Чекає на клієнта', hold: 'Відкладене', solved: 'Вирішене', closed: 'Закрите' },
+  stage: { new: 'Новий', contacted: 'Є контакт', qualified: 'Кваліфікований', proposal: 'Пропозиція', won: 'Виграний', lost: 'Втрачений' },
+  priority: { low: 'Низький', normal: 'Звичайний', high: 'Високий', urgent: 'Терміновий' },
+  channel: {
+    telegram: 'Telegram', email: 'Пошта', chat: 'Чат на сайті', webchat: 'Чат на сайті', voice: 'Телефон', phone: 'Телефон', call: 'Телефон', form: 'Форма на сайті',
+    callback: 'Зворотний дзвінок', other: 'Інше',
+  },
+  role: { agent: 'Менеджер', supervisor: 'Старший зміни', admin: 'Адміністратор' },
+  sla: {
+    title: 'Терміни', none: 'Термінів немає', left: '{metric}: лишилося {time}', breached: '{metric}: порушено {time} тому', breachedAgo: 'порушено {time} тому',
+    due: 'до {time}', paused: 'на паузі', met: 'виконано', metAt: 'виконано {time}', missed: 'порушено', late: 'запізнення {time}', target: 'норма {time}', cancelled: 'скасовано',
+    noTarget: 'без норми', first_reply: 'Перша відповідь', next_reply: 'Наступна відповідь', periodic_update: 'Новини клієнту', pausable_update: 'Новини клієнту',
+    requester_wait: 'Очікування клієнта', agent_work: 'Наша робота', total_resolution: 'Вирішення', speed_of_answer: 'Прийняття', callback: 'Зворотний дзвінок',
+  },
+  units: { d: 'дн', h: 'год', m: 'хв', s: 'с' },
+  offers: {
+    title: 'Робота для вас', one: 'Нове звернення для вас: {channel}', accept: 'Прийняти', decline: 'Відмовитися', left: 'на відповідь {time}',
+    more: 'чекає ще {n} пропозиція | чекають ще {n} пропозиції | чекають ще {n} пропозицій',
+    expired: 'Час пропозиції минув.', taken: 'Звернення вже взяв колега.', call: 'Вхідний дзвінок', callback: 'Треба передзвонити', from: 'від {name}',
+  },
+  thread: {
+    pick: 'Виберіть звернення зі списку', pickHint: 'Клавіші j та k рухають списком', loading: 'Завантажуємо…', gone: 'Це звернення не можна відкрити.',
+    empty: 'Повідомлень ще немає', quoted: 'Цитований текст', hideQuoted: 'Сховати цитату', showImages: 'Показати зображення з мережі', typing: '{name} пише…', someone: 'Хтось',
+    messages: 'Повідомлення', note: 'Внутрішня нотатка', bot: 'бот', customer: 'Клієнт', today: 'Сьогодні', yesterday: 'Учора', newBelow: 'Нижче нові повідомлення', original: 'Показати текст',
+    asHtml: 'Показати оформлення', callWith: 'Подзвонити', inboundCall: 'Вхідний дзвінок', outboundCall: 'Вихідний дзвінок', talk: 'розмова {time}', wait: 'очікування {time}', recording: 'Запис', close: 'Закрити панель',
+    details: 'Подробиці', back: 'До списку', opened: 'відкрито {time}', attachmentBlocked: 'не збережено', edited: 'змінено',
+  },
+  state: {
+    received: 'Отримано', queued: 'Чекає на надсилання', sending: 'Надсилаємо…', sent: 'Надіслано', delivered: 'Доставлено', read: 'Прочитано',
+    failed: 'Не доставлено', unknown: 'Доставка невідома', resend: 'Надіслати ще раз', localFailed: 'Не надіслано', retry: 'Спробувати ще раз', discard: 'Прибрати',
+  },
+  composer: {
+    reply: 'Відповідь', note: 'Внутрішня нотатка', replyHint: 'Напишіть клієнтові…', noteHint: 'Цю нотатку бачать лише колеги…', send: 'Надіслати', addNote: 'Додати нотатку',
+    sendAnd: 'Надіслати та поставити', attach: 'Додати файл', uploading: 'Завантажуємо…', remove: 'Прибрати {name}', keys: 'Ctrl+Enter надсилає', dropHere: 'Перетягніть файли сюди', replyTo: 'У відповідь на', cancelReply: 'Не цитувати',
+    closed: 'Звернення закрите. Відповідь знову його відкриє.', botHolds: 'З клієнтом говорить бот. Ваша відповідь перехопить розмову.', tooBig: 'Файл {name} завеликий.',
+  },
+  actions: {
+    take: 'Взяти', taken: 'Звернення тепер ваше.', transfer: 'Передати', transferTitle: 'Передати звернення', toAgent: 'Колезі', toTeam: 'Команді', noteOptional: 'Нотатка для колеги (необов’язково)',
+    transferred: 'Передано.', release: 'Повернути в чергу', released: 'Повернуто в чергу.', solve: 'Вирішити', save: 'Зберегти', cancel: 'Скасувати', edit: 'Змінити', create: 'Створити', close: 'Закрити', delete: 'Видалити',
+    refresh: 'Оновити', copy: 'Копіювати', copied: 'Скопійовано.', saved: 'Збережено.', yes: 'Так', no: 'Ні', add: 'Додати', reload: 'Перезавантажити', confirm: 'Підтвердити',
+  },
+  panel: {
+    contact: 'Контакт', properties: 'Властивості', why: 'Чому тут', whyWaiting: 'Чому чекає', callbacks: 'Зворотні дзвінки', history: 'Історія', open: 'Картка', verified: 'Підтверджено', unverified: 'Не підтверджено', vip: 'VIP', blocked: 'Заблоковано',
+    status: 'Статус', kind: 'Вид', stage: 'Етап', priority: 'Пріоритет', team: 'Команда', assignee: 'Відповідальний', tags: 'Мітки', addTag: 'Додати мітку', value: 'Сума', subject: 'Тема', source: 'Джерело', language: 'Мова', company: 'Компанія',
+    localTime: 'Місцевий час {time}', manager: 'Менеджер', none: 'Немає', noHistory: 'Раніше нічого не було', noCallbacks: 'Зворотних дзвінків немає', toLead: 'Зробити лідом', toTicket: 'Зробити заявкою', fields: 'Зібране', currency: 'Валюта',
+  },
+  why: {
+    title: 'Чому ця людина, чому чекаємо', decisions: 'Рішення', waiting: 'Зараз чекає', step: 'Крок {step}', widens: 'більше людей через {time}', nobody: 'Рішення ще не було', considered: 'Кого розглянуто', loadFailed: 'Не вдалося завантажити пояснення.',
+  },
+  callback: {
+    book: 'Замовити дзвінок', title: 'Зворотний дзвінок', phone: 'Телефон', from: 'Від', to: 'До', zone: 'Часовий пояс клієнта', note: 'Нотатка', save: 'Замовити', saved: 'Дзвінок заплановано.', yourTime: '{from} – {to} за вашим часом', dial: 'Набрати', dialling: 'Набираємо…',
+    record: 'Записати підсумок', outcome: 'Підсумок', cancel: 'Скасувати дзвінок', cancelled: 'Дзвінок скасовано.', reason: 'Причина', recorded: 'Підсумок записано.', attempts: '{n} спроба | {n} спроби | {n} спроб', attempt: 'Спроба {n} з {max}', next: 'наступна спроба {time}', window: 'Час',
+    owner: 'Хто дзвонить', contact: 'Контакт', state: 'Стан', empty: 'Дзвінків тут немає', open: 'До виконання', mine: 'Мої', done: 'Виконані', escalated: 'Прострочені', all: 'Усі', noPhone: 'Номер невідомий. Введіть його, будь ласка.', badWindow: 'Кінець має бути пізніше за початок.', past: 'Цей час уже минув.',
+    inquiry: 'Звернення', quick30: 'За 30 хв', quick2h: 'За 2 години', tomorrow: 'Завтра вранці', reschedule: 'Перенести', overdue: 'запізнення {time}', due: 'через {time}', now: 'зараз', anyone: 'Хто буде вільний',
+  },
+  callbackState: { scheduled: 'Заплановано', due: 'Час дзвонити', offered: 'Запропоновано', dialling: 'Набираємо', done: 'Виконано', cancelled: 'Скасовано', escalated: 'Ескальовано' },
+  callOutcome: { answered: 'Відповіли', busy: 'Зайнято', no_answer: 'Немає відповіді', machine: 'Автовідповідач', rejected: 'Відхилено', failed: 'Збій дзвінка', invalid_number: 'Неправильний номер' },
+  contacts: {
+    title: 'Контакти', search: 'Ім’я, телефон, пошта', empty: 'Контактів не знайдено', identities: 'Адреси', timeline: 'Стрічка подій', inquiries: 'Звернення', edit: 'Змінити контакт', name: 'Ім’я', zone: 'Часовий пояс', locale: 'Мова', since: 'Клієнт від {date}', unnamed: 'Без імені',
+    message: 'Повідомлення', call: 'Дзвінок', inquiry: 'Звернення', callback: 'Зворотний дзвінок', event: 'Подія', more: 'Раніше', attributes: 'Подробиці', mergedInto: 'Об’єднано з іншою карткою', openMerged: 'Відкрити ту картку', proof: 'Відомо з',
+  },
+  wall: {
+    title: 'Табло', queues: 'Черги', waiting: 'чекають', longest: 'найдовше чекають', breached: 'порушено', dueSoon: 'скоро термін', online: 'на місці', agents: 'Люди', breaches: 'Порушені терміни', noBreaches: 'Усі обіцянки виконано', callbacks: 'Зворотні дзвінки',
+    due: 'час дзвонити', escalated: 'ескальовано', load: 'завантаженість', since: '{time}', empty: 'Команд ще немає', full: 'На весь екран', desk: 'До робочого місця', nobody: 'Ніхто не чекає', asOf: 'станом на {time}', stale: 'Зв’язок втрачено, показано останній відомий стан', open: 'відкриті',
+  },
+  intake: {
+    title: 'Приймання', hint: 'Усе, що передали канали, у первісному вигляді. Те, чого не вдалося зрозуміти, лежить тут, доки хтось не вирішить.', quarantined: 'Карантин', received: 'У роботі', done: 'Опрацьовано', discarded: 'Відкинуто', view: 'Переглянути', replay: 'Опрацювати знову', discard: 'Відкинути',
+    replayed: 'Надіслано на повторне опрацювання.', discardedNow: 'Відкинуто. Первісна копія лишається до планового очищення.', empty: 'Тут порожньо', error: 'Помилка', inbox: 'Канал', size: 'Розмір', at: 'Отримано', key: 'Ключ', headers: 'Заголовки', body: 'Вміст', binary: 'Двійковий вміст, показано як base64', discardAsk: 'Відкинути? Це не стане повідомленням.', all: 'Усі', noBody: 'Вміст порожній', anyInbox: 'Усі канали',
+  },
+  admin: {
+    title: 'Налаштування', inboxes: 'Канали', teams: 'Команди', agents: 'Люди', policies: 'Правила SLA', name: 'Назва', channel: 'Канал', key: 'Ключ', health: 'Стан', enabled: 'Увімкнено', team: 'Команда', defaultKind: 'Створює', hook: 'Адреса вебхука', email: 'Електронна пошта', role: 'Роль', languages: 'Мови', skills: 'Навички',
+    active: 'Працює', extension: 'Внутрішній номер', presence: 'Доступність', conditions: 'Умови', targets: 'Норми', version: 'Версія', readOnly: 'Змінювати може лише адміністратор.', newAgent: 'Додати людину', password: 'Пароль', address: 'Адреса', calendar: 'Календар', business: 'робочий час', minutes: '{n} хв', members: 'Люди', always: 'кожне звернення', config: 'Параметри', position: 'Порядок', editSkills: 'назва:рівень, через кому',
+  },
+  create: { title: 'Нове звернення', contact: 'Контакт', newContact: 'Новий контакт', subject: 'Тема', text: 'Перша нотатка', created: 'Звернення створено.', phone: 'Телефон', email: 'Електронна пошта', name: 'Ім’я', find: 'Знайти контакт' },
+  keys: { title: 'Гарячі клавіші', move: 'Наступне або попереднє звернення', reply: 'Відповідь', note: 'Внутрішня нотатка', send: 'Надіслати', accept: 'Прийняти пропозицію', decline: 'Відмовитися від пропозиції', search: 'Пошук', help: 'Ця довідка', esc: 'Вийти з поля', take: 'Взяти звернення' },
+  time: { now: 'щойно', ago: '{time} тому', in: 'через {time}' },
+  errors: {
+    unreachable: 'Сервер недоступний. Перевірте з’єднання.', unexpected: 'Тут щось пішло не так. Перезавантажте сторінку.', logId: 'журнал {id}', lost: 'Такої сторінки немає', home: 'До звернень', uploadFailed: 'Не вдалося завантажити файл.', needName: 'Введіть ім’я.', needTarget: 'Виберіть колегу або команду.',
+  },
+}
+
+export default uk

@@ -4,7 +4,7 @@ export default {
   title: 'Напишите нам',
   online: 'Мы на связи',
   offline: 'Сейчас нас нет. Оставьте сообщение, и мы вам ответим.',
-  replyTime: 'Обычно отвечаем в течение {time}',
+  replyTime: 'Обычно отвечаем за {time}',
   minutes: '{n} мин',
   hours: '{n} ч',
   days: '{n} дн.',
