@@ -144,9 +144,17 @@ def fulfil(clock: Clock, at: int, cause: str, rules: Rulebook, ref: str | None =
 
 
 def cancel(clock: Clock, at: int, cause: str, rules: Rulebook) -> Moved:
+    """Ends a clock uncounted. A deadline already missed stays on record: the sweeper may have told of it."""
     at = max(at, clock.changed_at)
-    clock = replace(_ended(clock, at, rules), state=ClockState.CANCELLED, cause=cause)
-    return clock, (_event(clock, EventKind.CANCEL, at, cause),)
+    clock, events = settle(clock, at, rules)
+    clock = replace(
+        _ended(clock, at, rules),
+        state=ClockState.CANCELLED,
+        fulfilled_at=None,
+        fulfilled_by=None,
+        cause=cause,
+    )
+    return clock, (*events, _event(clock, EventKind.CANCEL, at, cause))
 
 
 def reopen(
@@ -201,6 +209,7 @@ def backdate(clock: Clock, start: int, at: int, rules: Rulebook, cause: str) -> 
     """Moves the beginning of a live clock to an earlier instant, learned at `at`."""
     if start >= clock.activated_at:
         return clock, ()
+    clock, events = settle(clock, max(at, clock.changed_at), rules)
     gained = measure(clock, rules).elapsed(start, clock.activated_at)
     other = _other(clock, rules).elapsed(start, clock.activated_at)
     if clock.running_since == clock.activated_at:
@@ -211,7 +220,7 @@ def backdate(clock: Clock, start: int, at: int, rules: Rulebook, cause: str) -> 
         )
     data = {"activated_at": clock.activated_at, "new_activated_at": start}
     event = _event(clock, EventKind.RETARGET, at, cause, data)
-    return _then(moved, (event,), lambda one: _judge_now(one, at, cause, rules))
+    return _then(moved, (*events, event), lambda one: _judge_now(one, at, cause, rules))
 
 
 def retarget(

@@ -260,6 +260,8 @@ def test_merge_ends_the_source_and_hands_over_the_older_wait() -> None:
     assert (reply.activated_at, reply.due_at) == (minutes(-30), minutes(30))
     late = Story(policy({"first_reply": 60})).created().happens(MergeReceived(minutes(50), minutes(-30)))
     assert late.clock("first_reply").breached_at == minutes(50)  # at the merge, never earlier
+    missed = Story(policy({"first_reply": 60})).created().happens(MergeReceived(minutes(90), minutes(-30)))
+    assert missed.clock("first_reply").breached_at == minutes(60)  # it was over before the merge
     answered = (
         Story(policy({"next_reply": 60})).created().agent(5).happens(MergeReceived(minutes(10), minutes(-30)))
     )
