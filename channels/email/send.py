@@ -1,11 +1,11 @@
 """Handing one mail to the configured SMTP server, and what each failure means for the core.
 
-When nobody knows: a connection that breaks before the body was sent, and any refusal, leave the mail with us,
-so it is Transient (or permanent) and may be tried again. A connection that breaks or falls silent after the
-server said "354" may have broken on either side of the final dot. The Message-ID is fixed by the ref, so a
-resend is the same mail and many mailboxes drop the copy; but relays do not, and a customer could read the
-answer twice. So that one case is OutcomeUnknown: the core does not resend by itself and the agent resends with one
-click (channels.md §0.4, §2.8).
+When nobody knows: a connection that breaks before the body was sent, and any refusal, leave the mail with
+us, so it is Transient (or permanent) and may be tried again. A connection that breaks or falls silent after
+the server said "354" may have broken on either side of the final dot. The Message-ID is fixed by the ref, so
+a resend is the same mail and many mailboxes drop the copy; but relays do not, and a customer could read the
+answer twice. So that one case is OutcomeUnknown: the core does not resend by itself and the agent resends
+with one click (channels.md §0.4, §2.8).
 """
 
 import re
