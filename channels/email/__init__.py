@@ -110,7 +110,9 @@ class EmailChannel(Channel):
             make_item(
                 request.body,
                 received_at=request.received_at,
-                envelope_from=None if sender is None else normal_address(sender),
+                envelope_from=None
+                if sender is None
+                else normal_address(sender) or sender.strip().strip("<>"),
                 envelope_to=None if recipient is None else normal_address(recipient),
             )
         ]
