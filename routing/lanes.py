@@ -92,11 +92,8 @@ async def static_views(conn: AsyncConnection, agent_ids: Sequence[int]) -> dict[
     """Names, skills and teams of active agents, without presence and capacity."""
     if not agent_ids:
         return {}
-    names = dict(
-        (await conn.execute(select(agent.c.id, agent.c.name).where(agent.c.id.in_(agent_ids), agent.c.active)))
-        .tuples()
-        .all()
-    )
+    found = await conn.execute(select(agent.c.id, agent.c.name).where(agent.c.id.in_(agent_ids), agent.c.active))
+    names: dict[int, str] = {agent_id: name for agent_id, name in found}
     skills: dict[int, dict[str, int]] = {}
     for agent_id, skill, level in await conn.execute(
         select(agent_skill.c.agent_id, agent_skill.c.skill, agent_skill.c.level).where(

@@ -208,7 +208,7 @@ def react(item: Item, event: Event, settings: TeamSettings, now: int) -> Change:
         case Offered():
             return _offered(item, event, settings, now)
         case Assigned():
-            return _assigned(item, event, now)
+            return _assigned(item, event, settings, now)
         case Waits():
             return _waits(item, event)
         case Parked():
@@ -217,7 +217,7 @@ def react(item: Item, event: Event, settings: TeamSettings, now: int) -> Change:
             )
             return Change(parked, (LeaveLanes(),))
         case Accepted():
-            return _accepted(item, event)
+            return _accepted(item, event, settings, now)
         case Refused():
             return _refused(item, event, settings, now)
         case Requeued():
@@ -260,10 +260,10 @@ def _offered(item: Item, event: Offered, settings: TeamSettings, now: int) -> Ch
     return Change(after, (LeaveLanes(), opened))
 
 
-def _assigned(item: Item, event: Assigned, now: int) -> Change:
+def _assigned(item: Item, event: Assigned, settings: TeamSettings, now: int) -> Change:
     after = replace(
-        item, state=ItemState.ASSIGNED, owner_id=event.agent_id, next_step_at=None, wake_at=None,
-        parked_reason=None, directed_agent_id=None, return_agent_id=None,
+        item, state=ItemState.ASSIGNED, owner_id=event.agent_id, next_step_at=None,
+        wake_at=_silence(item, settings, now), parked_reason=None, directed_agent_id=None, return_agent_id=None,
         step_no=event.step.no if event.step else item.step_no,
         step_entered_at=event.entered_at if event.entered_at is not None else item.step_entered_at,
     )  # fmt: skip
@@ -271,6 +271,12 @@ def _assigned(item: Item, event: Assigned, now: int) -> Change:
         agent_id=event.agent_id, weight=event.weight, cause=event.cause, forced=event.forced
     )
     return Change(after, (LeaveLanes(), start, Served(agent_id=event.agent_id)))
+
+
+def _silence(item: Item, settings: TeamSettings, now: int) -> int | None:
+    """When to look whether an assigned item fell silent."""
+    inactive = settings.channel(item.channel).inactive_ms
+    return None if inactive is None else now + inactive
 
 
 def _waits(item: Item, event: Waits) -> Change:
@@ -284,11 +290,11 @@ def _waits(item: Item, event: Waits) -> Change:
     return Change(after, actions if same else (LeaveLanes(), *actions))
 
 
-def _accepted(item: Item, event: Accepted) -> Change:
+def _accepted(item: Item, event: Accepted, settings: TeamSettings, now: int) -> Change:
     mine = event.offer
     after = replace(
         item, state=ItemState.ASSIGNED, owner_id=mine.agent_id, directed_agent_id=None, return_agent_id=None,
-        next_step_at=None, wake_at=None,
+        next_step_at=None, wake_at=_silence(item, settings, now),
     )  # fmt: skip
     actions: list[Action] = [EndOffer(offer=mine, state="accepted")]
     for other in event.others:
@@ -329,7 +335,9 @@ def _requeued(item: Item, event: Requeued, settings: TeamSettings, now: int) -> 
         actions.append(Disown(agent_id=item.owner_id, cause=event.cause))
     if item.state in (ItemState.WAITING, ItemState.PARKED):
         actions.append(LeaveLanes())
-    excluded = {k: v for k, v in item.excluded.items() if v > now}
+    elsewhere = event.team_id is not None and event.team_id != item.team_id
+    # Another team is another question: only who sends it there is left out.
+    excluded = {} if elsewhere else {k: v for k, v in item.excluded.items() if v > now}
     if event.exclude is not None:
         excluded[event.exclude] = now + settings.exclude_ms
     team_id = event.team_id if event.team_id is not None else item.team_id

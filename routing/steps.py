@@ -4,7 +4,7 @@ Steps only widen: the lanes of a step contain those of all steps before it. Two 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from crm_core.clock import MINUTE
 from routing.model import AgentView, Channel, Item, LaneSpec, Presence
@@ -75,6 +75,9 @@ def plan(item: Item, settings: TeamSettings) -> tuple[Step, ...]:
             home = (LaneSpec(item.channel, team_id=item.team_id, requirements=_skills(item, ring.scope)),)
         lanes = tuple(dict.fromkeys((*personal, *home)))
         if steps and set(steps[-1].lanes) == set(lanes):
+            if not steps[-1].personal:
+                # The same people: one ring that opens with the first and is left as the last says.
+                steps[-1] = replace(steps[-1], scope=ring.scope, skip_if_empty=ring.skip_if_empty)
             continue
         starts_at = item.ready_at + duration_of(ring.at, budget)
         steps.append(

@@ -1,0 +1,142 @@
+"""Reasons as sentences for people, in English, Ukrainian and Russian. Pure: facts and codes in, text out."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from routing.explain_words import LANGUAGE_NAMES, REASONS, TEXTS
+from routing.model import Reason
+
+LANGUAGES = ("en", "uk", "ru")
+
+
+def decision_text(why: Mapping[str, Any], language: str) -> str:
+    """A stored decision in a few sentences, such as «Olena: speaks Ukrainian (4), least loaded (3 of 10), idle 6 min.
+    Next best was Ihor (5 of 10).»"""
+    say = _Speaker(language)
+    winner = why.get("winner")
+    if why.get("by"):
+        return _by_people(why, winner, say)
+    if winner:
+        parts = [_winner(why, winner, say)]
+        runner = why.get("runner_up")
+        if runner:
+            parts.append(say("next_best", name=runner["name"], detail=_detail(why.get("differs"), runner, say)))
+        elif "heads" in why:
+            parts.append(say("pulled", n=why["heads"]))
+    elif why.get("park"):
+        parts = [say(f"parked_{why['park']['reason']}")]
+    else:
+        parts = [say(f"waits_{_scope(why)}")]
+        if not why.get("considered"):
+            parts.append(say("nobody"))
+        parts += [f"{name}: {reason_text(code, say.language)}." for _, name, code in why.get("rejected", ())[:3]]
+    parts += _manager(why, winner, say)
+    parts += [say("dropped", skill=skill_name(s, say.language)) for s in why.get("dropped", ())]
+    return " ".join(p for p in parts if p)
+
+
+def reason_text(code: str, language: str) -> str:
+    """Why an agent may not have it."""
+    texts = REASONS[_known(language)]
+    return texts.get(code, texts[Reason.OFFLINE])
+
+
+def waiting_text(scope: str, widens_in_ms: int | None, language: str) -> str:
+    """What a waiting item waits for, and when more people may take it."""
+    say = _Speaker(language)
+    text = say(f"waits_{scope}")
+    if widens_in_ms is not None and widens_in_ms > 0:
+        text += " " + say("widens", when=say.duration(widens_in_ms))
+    return text
+
+
+def state_text(state: str, language: str) -> str:
+    return _Speaker(language)(f"state_{state}")
+
+
+def skill_name(skill: str, language: str) -> str:
+    """A skill as people say it: lang:uk is «Ukrainian»; others without their namespace."""
+    space, _, name = skill.partition(":")
+    if space == "lang":
+        return LANGUAGE_NAMES[_known(language)].get(name, name)
+    return name or skill
+
+
+class _Speaker:
+    def __init__(self, language: str) -> None:
+        self.language = _known(language)
+
+    def __call__(self, key: str, **facts: Any) -> str:
+        texts = TEXTS[self.language]
+        return texts.get(key, "").format(**facts)
+
+    def duration(self, ms: int) -> str:
+        seconds = max(ms // 1000, 0)
+        if seconds < 90:
+            return self("seconds", n=seconds)
+        if seconds < 5400:
+            return self("minutes", n=seconds // 60)
+        if seconds < 172_800:
+            return self("hours", n=seconds // 3600)
+        return self("days", n=seconds // 86_400)
+
+
+def _known(language: str) -> str:
+    short = language[:2].lower()
+    return short if short in LANGUAGES else "en"
+
+
+def _scope(why: Mapping[str, Any]) -> str:
+    return str(why.get("step", {}).get("scope", "required"))
+
+
+def _winner(why: Mapping[str, Any], winner: Mapping[str, Any], say: _Speaker) -> str:
+    facts: list[str] = []
+    if winner.get("manager"):
+        facts.append(say("is_manager"))
+    elif winner.get("sticky"):
+        facts.append(say("is_sticky"))
+    for skill, level in winner.get("skills", {}).items():
+        key = "speaks" if skill.startswith("lang:") else "knows"
+        facts.append(say(key, skill=skill_name(skill, say.language), level=level))
+    differs = why.get("differs")
+    load = say("load", used=winner.get("used", 0), max=winner.get("max", 0))
+    facts.append(say("least_loaded", load=load) if differs == "load" else load)
+    idle = say.duration(winner.get("idle_ms", 0))
+    facts.append(say("longest_idle", idle=idle) if differs == "idle_since" else say("idle", idle=idle))
+    if differs == "scarcity":
+        facts.append(say("least_special"))
+    return f"{winner['name']}: {', '.join(f for f in facts if f)}."
+
+
+def _detail(differs: str | None, runner: Mapping[str, Any], say: _Speaker) -> str:
+    if differs == "idle_since":
+        return say("idle", idle=say.duration(runner.get("idle_ms", 0)))
+    if differs == "missing_preferred":
+        return say("missing_preferred")
+    if differs == "scarcity":
+        return say("more_special")
+    return say("load", used=runner.get("used", 0), max=runner.get("max", 0))
+
+
+def _manager(why: Mapping[str, Any], winner: Mapping[str, Any] | None, say: _Speaker) -> list[str]:
+    manager = why.get("manager")
+    if not manager or not manager.get("name") or (winner and winner.get("manager")):
+        return []
+    reason = manager.get("reason")
+    if reason is None:
+        return []
+    text = say("manager_was", name=manager["name"], reason=reason_text(reason, say.language))
+    if manager.get("waited_ms", 0) >= 1000 and winner:
+        text += " " + say("waited_for_him", time=say.duration(manager["waited_ms"]))
+    return [text]
+
+
+def _by_people(why: Mapping[str, Any], winner: Mapping[str, Any] | None, say: _Speaker) -> str:
+    key = f"by_{why['trigger']}"
+    text = say(key, name=(winner or {}).get("name") or "") or say(
+        "by_hand_given" if winner else "by_hand_returned", name=(winner or {}).get("name") or ""
+    )
+    if note := why.get("note"):
+        text += f" «{note}»"
+    return text

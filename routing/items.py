@@ -1,0 +1,372 @@
+"""Work items from inquiries, calls and callbacks: entering the queue, changing there, leaving it.
+
+Every function runs in the caller's transaction and is idempotent: a source has at most one live item.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import delete, func, insert, select
+
+from crm_core.clock import MINUTE
+from crm_core.db.uow import UnitOfWork
+from crm_core.schema import agent, agent_skill, contact, conversation, inbox, inquiry, team, team_member
+from routing import apply, capacity, machine, match, reasons, store
+from routing.model import QUEUED, Channel, Item, ItemState, Requirements
+from routing.order import OrderKey, order_key
+from routing.schema import queue_entry, work_item
+from routing.store import TeamContext
+
+#: how late after the promised time a callback may be dialled and still be kept
+CALLBACK_TOLERANCE_MS = 5 * MINUTE
+_CHANNELS = {"telegram": Channel.CHAT, "webchat": Channel.CHAT, "chat": Channel.CHAT}
+_OPEN = ("new", "open")
+
+
+async def enqueue_inquiry(
+    uow: UnitOfWork, inquiry: Mapping[str, Any], contact: Mapping[str, Any] | None = None,
+    conversation: Mapping[str, Any] | None = None, inbox: Mapping[str, Any] | None = None, *,
+    trigger: str = "opened", sticky_agent_id: int | None = None,
+) -> Item:  # fmt: skip
+    """Make an inquiry a work item and give it to somebody at once if there is somebody.
+
+    Rows that are None are read. An inquiry with a live item keeps it.
+
+    Returns:
+        The item as it is then: offered, assigned, waiting or parked.
+    """
+    item, team_, made = await _make_for_inquiry(
+        uow, inquiry, contact, conversation, inbox, sticky_agent_id=sticky_agent_id
+    )
+    return await match.route_item(uow, item, trigger, team=team_) if made else item
+
+
+async def adopt_inquiry(
+    uow: UnitOfWork, inquiry: Mapping[str, Any], agent_id: int, *, cause: str, by: str, note: str | None = None
+) -> Item:
+    """Make an inquiry a work item that belongs to an agent already: he took it, or opened it for himself."""
+    item, team_, made = await _make_for_inquiry(uow, inquiry, None, None, None, sticky_agent_id=None)
+    if not made and item.state not in (ItemState.WAITING, ItemState.PARKED):
+        return item
+    return await _adopt(uow, item, team_, agent_id, cause=cause, by=by, note=note)
+
+
+async def enqueue_callback(
+    uow: UnitOfWork, callback: Mapping[str, Any], contact: Mapping[str, Any] | None = None
+) -> Item:
+    """A callback is due: its owner is asked first, then the team. Key: the promised time and a tolerance."""
+    found = await store.lock_live(uow, "callback", callback["id"])
+    if found is not None:
+        return found
+    contact = contact or await _contact(uow, callback["contact_id"])
+    request = await _inquiry(uow, callback["inquiry_id"])
+    team_id = callback["team_id"] or (request["team_id"] if request else None) or await _default_team(uow)
+    team_ = await store.team_context(uow.conn, team_id)
+    language = request["language"] if request else str((contact or {}).get("locale") or "")[:2]
+    wanted = await _requirements(uow, team_id, language, request["requirements"] if request else {})
+    item, made = await _insert(
+        uow, team_,
+        Item(
+            id=0, source_kind="callback", source_id=callback["id"], inquiry_id=callback["inquiry_id"],
+            conversation_id=callback["conversation_id"], contact_id=callback["contact_id"], team_id=team_id,
+            channel=Channel.CALLBACK, kind="callback", requirements=wanted,
+            priority=request["priority"] if request else "normal", vip=bool(contact and contact["vip"]),
+            due_at=callback["due_at"] + CALLBACK_TOLERANCE_MS,
+            manager_id=callback["owner_id"] or (contact["manager_id"] if contact else None),
+        ),
+    )  # fmt: skip
+    return await match.route_item(uow, item, "callback_due", team=team_) if made else item
+
+
+async def adopt_call(uow: UnitOfWork, call: Mapping[str, Any], agent_id: int) -> Item:
+    """An agent answered a call: it takes his place for calls until it ends, so that nobody offers him another."""
+    found = await store.lock_live(uow, "call", call["id"])
+    if found is not None and (found.owner_id == agent_id or found.state == ItemState.WRAPUP):
+        return found
+    if found is not None:
+        await finish(uow, "call", call["id"], "transferred")
+    team_id = await uow.scalar(
+        select(team_member.c.team_id).where(team_member.c.agent_id == agent_id).order_by(team_member.c.team_id)
+    )
+    team_ = await store.team_context(uow.conn, team_id)
+    item, made = await _insert(
+        uow, team_,
+        Item(
+            id=0, source_kind="call", source_id=call["id"], inquiry_id=call["inquiry_id"],
+            conversation_id=call["conversation_id"], contact_id=call["contact_id"], team_id=team_id,
+            channel=Channel.VOICE, kind="call",
+        ),
+    )  # fmt: skip
+    if not made:
+        return item
+    return await _adopt(uow, item, team_, agent_id, cause="answered", by="system")
+
+
+async def _adopt(
+    uow: UnitOfWork, item: Item, team_: TeamContext, agent_id: int, *, cause: str, by: str, note: str | None = None
+) -> Item:
+    rules = team_.settings.channel(item.channel)
+    await capacity.hold_forced(uow, agent_id, item.channel, rules.weight)
+    decision_id = await record_people(uow, item, cause=cause, outcome="assigned", agent_id=agent_id, by=by, note=note)
+    event = machine.Assigned(agent_id=agent_id, weight=rules.weight, cause=cause, forced=True)
+    return await apply.feed(uow, item, event, team_.settings, decision_id=decision_id)
+
+
+async def record_people(
+    uow: UnitOfWork, item: Item, *, cause: str, outcome: str, agent_id: int | None, by: str, note: str | None = None
+) -> int:
+    """Append the decision of a person, or of the facts, that no ranking made."""
+    name = ""
+    if agent_id is not None:
+        name = await uow.scalar(select(agent.c.name).where(agent.c.id == agent_id)) or ""
+    why = reasons.of_people(item, trigger=cause, agent_id=agent_id, name=name, by=by, now=uow.now)
+    if note:
+        why["note"] = note[:300]
+    return await apply.record(
+        uow, item, trigger=cause, outcome=outcome, agent_id=agent_id, why=why, rule_version=1
+    )
+
+
+async def finish(uow: UnitOfWork, source_kind: str, source_id: int, cause: str) -> Item | None:
+    """The source needs nobody any more: withdraw offers, free the agent, give him the next work.
+
+    Args:
+        cause: solved, closed, merged, ended, cancelled, abandoned …
+
+    Returns:
+        The item as it ended (or rests in wrap-up), None if none was alive.
+    """
+    item = await store.lock_live(uow, source_kind, source_id)
+    if item is None:
+        return None
+    team_ = await store.team_context(uow.conn, item.team_id)
+    held = await store.holdings(uow, item.id)
+    await capacity.lock(uow, [h.agent_id for h in held])
+    after = await apply.feed(uow, item, machine.Ended(held=held, cause=cause), team_.settings)
+    if not after.live:
+        for agent_id in sorted({h.agent_id for h in held}):
+            await match.pull(uow, agent_id)
+    return after
+
+
+async def rekey(uow: UnitOfWork, inquiry_id: int) -> Item | None:
+    """Something that the order depends on changed: priority, VIP, an SLA deadline. Recompute a queued item's key."""
+    row = await uow.row(
+        uow.lock(
+            select(work_item).where(
+                work_item.c.source_kind == "inquiry", work_item.c.source_id == inquiry_id,
+                work_item.c.state.in_(QUEUED),
+            ),
+            # Whoever has it right now is giving it to somebody, or recomputes the key when it comes back.
+            skip_locked=True,
+        )
+    )  # fmt: skip
+    if row is None:
+        return None
+    item = Item.from_row(row)
+    return await refresh_key(uow, item, await store.team_context(uow.conn, item.team_id))
+
+
+async def refresh_key(uow: UnitOfWork, item: Item, team_: TeamContext) -> Item:
+    """The key as of the inquiry's present priority, VIP and deadlines; the instant of readiness stays."""
+    if item.source_kind != "inquiry":
+        return item
+    row = await uow.row(
+        select(inquiry.c.priority, contact.c.vip)
+        .join(contact, contact.c.id == inquiry.c.contact_id)
+        .where(inquiry.c.id == item.source_id)
+    )
+    if row is None:
+        return item
+    due = await store.reply_due(uow.conn, item.source_id)
+    wanted = replace(item, priority=row["priority"], vip=row["vip"], due_at=due)
+    key = _key(wanted, team_)
+    wanted = replace(wanted, order_key=key.key, order_parts=key.as_data())
+    if wanted == item:
+        return item
+    saved = await apply.save(uow, item, wanted)
+    if saved.order_key != item.order_key:
+        lanes_of = await uow.rows(select(queue_entry.c.lane_id).where(queue_entry.c.item_id == item.id))
+        if lanes_of:
+            await uow.execute(delete(queue_entry).where(queue_entry.c.item_id == item.id))
+            await uow.execute(
+                insert(queue_entry),
+                [{"lane_id": r["lane_id"], "order_key": saved.order_key, "item_id": item.id} for r in lanes_of],
+            )
+    return saved
+
+
+async def requeue(uow: UnitOfWork, item: Item, event: machine.Requeued, trigger: str) -> Item:
+    """Back to the queue with the original key, and on to somebody at once if there is somebody. The item is locked."""
+    team_ = await store.team_context(uow.conn, event.team_id or item.team_id)
+    await capacity.lock(uow, [h.agent_id for h in event.held])
+    waiting = await apply.feed(uow, item, event, team_.settings)
+    if event.team_id is not None and event.team_id != item.team_id:
+        waiting = await _fit_team(uow, waiting)
+    waiting = await refresh_key(uow, waiting, team_)
+    after = await match.route_item(uow, waiting, trigger, team=team_)
+    for agent_id in sorted({h.agent_id for h in event.held}):
+        await match.pull(uow, agent_id)
+    return after
+
+
+async def move_to_team(uow: UnitOfWork, item: Item, team_id: int | None) -> Item:
+    """A queued item belongs to another team now; whoever it was offered to loses the offer. The item is locked."""
+    held = await store.holdings(uow, item.id)
+    return await requeue(uow, item, machine.Requeued(held=held, cause="team_changed", team_id=team_id), "team_changed")
+
+
+async def refit(uow: UnitOfWork, inquiry_id: int) -> Item | None:
+    """Language or required skills changed: a queued item goes to the lanes that fit it now."""
+    item = await store.lock_live(uow, "inquiry", inquiry_id)
+    if item is None or item.state not in (ItemState.WAITING, ItemState.PARKED):
+        return item
+    team_ = await store.team_context(uow.conn, item.team_id)
+    fitted = await _fit_team(uow, item)
+    return await match.route_item(uow, fitted, "changed", team=team_)
+
+
+async def _fit_team(uow: UnitOfWork, item: Item) -> Item:
+    row = await _inquiry(uow, item.inquiry_id)
+    if row is None:
+        return item
+    wanted = await _requirements(uow, item.team_id, row["language"], row["requirements"])
+    return await apply.save(uow, item, replace(item, requirements=wanted))
+
+
+async def _make_for_inquiry(
+    uow: UnitOfWork, row: Mapping[str, Any], person: Mapping[str, Any] | None, thread: Mapping[str, Any] | None,
+    box: Mapping[str, Any] | None, *, sticky_agent_id: int | None,
+) -> tuple[Item, TeamContext, bool]:  # fmt: skip
+    found = await store.lock_live(uow, "inquiry", row["id"])
+    if found is not None:
+        return found, await store.team_context(uow.conn, found.team_id), False
+    person = person or await _contact(uow, row["contact_id"])
+    if thread is None and row["conversation_id"] is not None:
+        thread = await uow.row(select(conversation).where(conversation.c.id == row["conversation_id"]))
+    if box is None and row["inbox_id"] is not None:
+        box = await uow.row(select(inbox).where(inbox.c.id == row["inbox_id"]))
+    team_id = row["team_id"] or (box["team_id"] if box else None) or await _default_team(uow)
+    team_ = await store.team_context(uow.conn, team_id)
+    sticky = sticky_agent_id
+    if sticky is None and thread is not None and (thread["sticky_until"] or 0) > uow.now:
+        sticky = thread["sticky_agent_id"]
+    people = await _active(uow, {person["manager_id"] if person else None, sticky})
+    manager = person["manager_id"] if person and person["manager_id"] in people else None
+    item = Item(
+        id=0, source_kind="inquiry", source_id=row["id"], inquiry_id=row["id"],
+        conversation_id=row["conversation_id"], contact_id=row["contact_id"], team_id=team_id,
+        channel=_CHANNELS.get(row["channel"], Channel.ASYNC), kind=row["kind"],
+        requirements=await _requirements(uow, team_id, row["language"], row["requirements"]),
+        priority=row["priority"], vip=bool(person and person["vip"]),
+        due_at=await store.reply_due(uow.conn, row["id"]), manager_id=manager,
+        sticky_agent_id=sticky if sticky in people else None,
+    )  # fmt: skip
+    stored, made = await _insert(uow, team_, item)
+    return stored, team_, made
+
+
+async def _insert(uow: UnitOfWork, team_: TeamContext, item: Item) -> tuple[Item, bool]:
+    """Store a new item as the source's next attempt. A concurrent twin wins; then its item is returned, and False."""
+    now = uow.now
+    item = replace(
+        item, ready_at=now, step_entered_at=now, created_at=now, home_team_id=item.team_id,
+        teams_seen=() if item.team_id is None else (item.team_id,), state=ItemState.WAITING,
+    )  # fmt: skip
+    key = _key(item, team_)
+    before = await uow.scalar(
+        select(func.max(work_item.c.attempt)).where(
+            work_item.c.source_kind == item.source_kind, work_item.c.source_id == item.source_id
+        )
+    )
+    item = replace(item, order_key=key.key, order_parts=key.as_data(), attempt=(before or 0) + 1)
+    made = await uow.insert_new(
+        work_item, item.as_values(), key=["source_kind", "source_id", "attempt"], returning=work_item.c.id
+    )
+    if made is None:
+        twin = await store.lock_live(uow, item.source_kind, item.source_id)
+        if twin is None:
+            raise RuntimeError(f"{item.source_kind} {item.source_id} was enqueued and ended by somebody else")
+        return twin, False
+    return replace(item, id=int(made)), True
+
+
+def _key(item: Item, team_: TeamContext) -> OrderKey:
+    return order_key(
+        team_.settings, channel=item.channel, kind=item.kind, priority=item.priority, vip=item.vip,
+        ready_at=item.ready_at, due_at=item.due_at, calendar=team_.calendar,
+    )  # fmt: skip
+
+
+async def _requirements(
+    uow: UnitOfWork, team_id: int | None, language: str, asked: Mapping[str, Any]
+) -> Requirements:
+    """Skills asked for, and the language as one of them.
+
+    A value is a level 1-5, or `{"level": n, "preferred": true}`, or `{"level": n, "hard": true}`. A language that
+    nobody in the team speaks is dropped: an answer in another language is better than none.
+    """
+    required: dict[str, int] = {}
+    preferred: dict[str, int] = {}
+    hard: set[str] = set()
+    for skill, value in asked.items():
+        wish = value if isinstance(value, Mapping) else {"level": value}
+        level = wish.get("level", 1)
+        level = min(max(level, 1), 5) if isinstance(level, int) else 1
+        if wish.get("preferred"):
+            preferred[skill] = level
+            continue
+        required[skill] = level
+        if wish.get("hard"):
+            hard.add(skill)
+    dropped: list[str] = []
+    if language and (skill := f"lang:{language[:2]}") not in required:
+        if await _somebody_has(uow, skill, team_id):
+            required[skill] = 1
+            hard.add(skill)
+        else:
+            dropped.append(skill)
+    return Requirements(required=required, preferred=preferred, hard=frozenset(hard), dropped=tuple(dropped))
+
+
+async def _somebody_has(uow: UnitOfWork, skill: str, team_id: int | None) -> bool:
+    statement = (
+        select(agent_skill.c.agent_id)
+        .join(agent, agent.c.id == agent_skill.c.agent_id)
+        .where(agent_skill.c.skill == skill, agent.c.active)
+        .limit(1)
+    )
+    if team_id is not None:
+        statement = statement.join(team_member, team_member.c.agent_id == agent.c.id).where(
+            team_member.c.team_id == team_id
+        )
+    return await uow.scalar(statement) is not None
+
+
+async def _default_team(uow: UnitOfWork) -> int | None:
+    """The team that says it is the default, else the first."""
+    rows = await uow.rows(select(team.c.id, team.c.settings).where(team.c.active).order_by(team.c.id))
+    chosen = next((r["id"] for r in rows if store.settings_of(r["settings"])[0].default), None)
+    return chosen if chosen is not None else (rows[0]["id"] if rows else None)
+
+
+async def _active(uow: UnitOfWork, agent_ids: set[int | None]) -> set[int]:
+    wanted = [a for a in agent_ids if a is not None]
+    if not wanted:
+        return set()
+    return {r["id"] for r in await uow.rows(select(agent.c.id).where(agent.c.id.in_(wanted), agent.c.active))}
+
+
+async def _contact(uow: UnitOfWork, contact_id: int | None) -> Mapping[str, Any] | None:
+    return None if contact_id is None else await uow.reload(contact, contact_id)
+
+
+async def _inquiry(uow: UnitOfWork, inquiry_id: int | None) -> Mapping[str, Any] | None:
+    return None if inquiry_id is None else await uow.reload(inquiry, inquiry_id)
+
+
+def needs_people(row: Mapping[str, Any]) -> bool:
+    """Whether an inquiry is for people to handle now."""
+    return row["status"] in _OPEN and not row["held_by_bot"] and row["merged_into_id"] is None
+

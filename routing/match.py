@@ -1,0 +1,299 @@
+"""Bringing items and agents together: an item asks for an agent, a free agent asks for work.
+
+Each decision is part of one transaction: the candidate is read without locks, the item is claimed (SKIP LOCKED,
+state, version), capacity is taken by compare-and-set, and offer or assignment, queue entries, decision and events are
+written together. Who loses a race tries the next candidate, a few times, then leaves it to the next poll.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import and_, func, or_, select, union_all
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from crm_core.db.engine import Database
+from crm_core.db.uow import UnitOfWork
+from routing import apply, capacity, decide, lanes, machine, ranking, reasons, steps, store
+from routing.eligibility import availability_failure
+from routing.model import AgentView, Item, ItemState, Reason
+from routing.schema import agent_lane, agent_slot, agent_state, lane, queue_entry, work_item
+from routing.settings import DEFAULT_CHANNELS
+from routing.store import TeamContext
+
+#: candidates tried before a decision yields to the next poll
+MAX_TRIES = 5
+#: items that one agent takes in one transaction
+MAX_PULLS = 15
+_HEADS_PER_LANE = 8
+_LANES_PER_PULL = 6
+_PAGE = 200
+
+
+async def route_item(
+    uow: UnitOfWork, item: Item, trigger: str, *, team: TeamContext | None = None
+) -> Item:
+    """Give a waiting (or parked) item to the best agent there is, or let it wait where it belongs.
+
+    The item is locked by this transaction, or was made by it. Returns it as it is then.
+    """
+    if team is None:
+        team = await store.team_context(uow.conn, item.team_id)
+    settings = team.settings
+    plan = steps.plan(item, settings)
+    all_lanes = await lanes.intern(uow, {s for step in plan for s in step.lanes})
+    people = [a for a in (item.manager_id, item.sticky_agent_id, item.directed_agent_id) if a is not None]
+    agents = await store.candidates(
+        uow.conn, all_lanes, channel=item.channel, also=people, now=uow.now,
+        skills={*item.requirements.required, *item.requirements.preferred},
+    )  # fmt: skip
+    placement = decide.place(item, settings, agents, team.hours(uow.now), uow.now)
+    ranks = list(placement.ranks)
+    if tied := ranking.tied_before_scarcity(ranks):
+        ranks = ranking.with_scarcity(item, ranks, await store.scarcity(uow.conn, tied), placement.step.no)
+        placement = replace(placement, ranks=tuple(ranks))
+    names = {a.agent_id: a.name for a in agents}
+    lost: list[tuple[int, str]] = []
+    lane_ids = [all_lanes[s.signature] for s in placement.step.lanes]
+    rules = settings.channel(item.channel)
+    for rank in ranks[:MAX_TRIES]:
+        agent_id = rank.agent.agent_id
+        failure = await capacity.hold(uow, agent_id, item.channel, rules, lanes=lane_ids)
+        if failure is not None:
+            lost.append((agent_id, failure.value))
+            continue
+        why = reasons.of_placement(
+            item, placement, trigger=trigger, winner=rank, lost=lost, people=names,
+            version=settings.version, now=uow.now,
+        )  # fmt: skip
+        return await _give(uow, item, rank.agent, placement.step, placement.entered_at, why, team, trigger)
+    return await _let_wait(uow, item, placement, trigger, lost, names, team)
+
+
+async def _let_wait(
+    uow: UnitOfWork, item: Item, placement: decide.Placement, trigger: str, lost: Sequence[tuple[int, str]],
+    names: Mapping[int, str], team: TeamContext,
+) -> Item:  # fmt: skip
+    event: machine.Event
+    if placement.park_until is not None:
+        event = machine.Parked(until=placement.park_until, reason=placement.park_reason or "")
+        outcome = "parked"
+    else:
+        event = machine.Waits(
+            step=placement.step, entered_at=placement.entered_at, next_step_at=placement.next_step_at
+        )
+        outcome = "waits"
+    moved = (item.state, item.step_no, item.parked_reason) != (
+        ItemState.PARKED if outcome == "parked" else ItemState.WAITING, placement.step.no, placement.park_reason,
+    )  # fmt: skip
+    if moved or trigger not in ("poll", "step", "wake"):
+        why = reasons.of_placement(
+            item, placement, trigger=trigger, winner=None, lost=lost, people=names,
+            version=team.settings.version, now=uow.now,
+        )  # fmt: skip
+        await apply.record(
+            uow, item, trigger=trigger, outcome=outcome, agent_id=None, why=why,
+            rule_version=team.settings.version,
+        )  # fmt: skip
+    return await apply.feed(uow, item, event, team.settings)
+
+
+async def _give(
+    uow: UnitOfWork, item: Item, agent: AgentView, step: steps.Step, entered_at: int, why: Mapping[str, Any],
+    team: TeamContext, trigger: str,
+) -> Item:  # fmt: skip
+    """Capacity is held: write the decision, then the offer or the assignment."""
+    rules = team.settings.channel(item.channel)
+    outright = rules.mode == "assign"
+    decision_id = await apply.record(
+        uow, item, trigger=trigger, outcome="assigned" if outright else "offered", agent_id=agent.agent_id,
+        why=why, rule_version=team.settings.version,
+    )  # fmt: skip
+    event: machine.Event
+    if outright:
+        event = machine.Assigned(
+            agent_id=agent.agent_id, weight=rules.weight, cause="outright", step=step, entered_at=entered_at
+        )
+    else:
+        event = machine.Offered(agent_id=agent.agent_id, weight=rules.weight, step=step, entered_at=entered_at)
+    return await apply.feed(uow, item, event, team.settings, decision_id=decision_id)
+
+
+# --- an agent asks ----------------------------------------------------------------------------------------------
+async def pull(uow: UnitOfWork, agent_id: int, trigger: str = "agent_free", *, limit: int = MAX_PULLS) -> int:
+    """Give a free agent the most urgent work of his lanes, as much as he has room for. Returns how many items."""
+    taken = 0
+    passed: set[int] = set()
+    while taken < limit:
+        found = await _pull_one(uow, agent_id, trigger, passed)
+        if not found:
+            break
+        taken += 1
+    return taken
+
+
+async def _pull_one(uow: UnitOfWork, agent_id: int, trigger: str, passed: set[int]) -> bool:
+    now = uow.now
+    (agent,) = await store.views(uow.conn, {agent_id: ()}, skills=(), now=now) or (None,)
+    if agent is None:
+        return False
+    open_channels = [
+        c for c, rules in DEFAULT_CHANNELS.items()
+        # Weights are the team's; with the smallest possible one only the truly impossible channels fall out here.
+        if availability_failure(agent, c, 0, rules, now) is None
+    ]  # fmt: skip
+    if not open_channels:
+        return False
+    heads = await _heads(uow.conn, agent_id, open_channels, _HEADS_PER_LANE)
+    if len(heads) >= _HEADS_PER_LANE and all(h.id in passed or h.excludes(agent_id, now) for h in heads):
+        # Somebody who declined all the first ones must still get at those behind them.
+        heads = await _heads(uow.conn, agent_id, open_channels, _HEADS_PER_LANE * 20)
+    lost: list[tuple[int, str]] = []
+    tries = 0
+    for i, head in enumerate(heads):
+        if head.id in passed or head.excludes(agent_id, now):
+            continue
+        if tries >= MAX_TRIES:
+            break
+        tries += 1
+        team = await store.team_context(uow.conn, head.team_id)
+        rules = team.settings.channel(head.channel)
+        failure = availability_failure(agent, head.channel, rules.weight, rules, now)
+        if failure is None and team.settings.enforce_shifts and not agent.in_shift:
+            failure = Reason.OUTSIDE_SHIFT
+        if failure is not None:
+            passed.add(head.id)
+            continue
+        item = await _claim(uow, head)
+        if item is None or decide.is_parked_by_hours(item, team.settings, team.hours(now)):
+            lost.append((head.id, Reason.ITEM_LOCKED.value))
+            passed.add(head.id)
+            continue
+        plan = steps.plan(item, team.settings)
+        step = plan[min(item.step_no, len(plan) - 1)]
+        lane_ids = list((await lanes.intern(uow, step.lanes)).values())
+        failure = await capacity.hold(uow, agent_id, item.channel, rules, lanes=lane_ids)
+        if failure is not None:
+            passed.add(head.id)
+            continue
+        wanted = [*item.requirements.required, *item.requirements.preferred]
+        (seen,) = await store.views(uow.conn, {agent_id: ()}, skills=wanted, now=now)
+        why = reasons.of_pull(
+            item, step, replace(agent, skills=seen.skills), trigger=trigger, others=len(heads) - 1,
+            next_key=heads[i + 1].order_key if i + 1 < len(heads) else None, lost=lost,
+            version=team.settings.version, now=now,
+        )  # fmt: skip
+        await _give(uow, item, agent, step, item.step_entered_at, why, team, trigger)
+        return True
+    return False
+
+
+async def _heads(conn: AsyncConnection, agent_id: int, channels: Sequence[str], per_lane: int) -> list[Item]:
+    """The most urgent items of an agent's lanes, best first: two index probes per lane, whatever is queued."""
+    first = (
+        select(func.min(queue_entry.c.order_key))
+        .where(queue_entry.c.lane_id == agent_lane.c.lane_id)
+        .correlate(agent_lane)
+        .scalar_subquery()
+    )
+    best = (
+        select(agent_lane.c.lane_id, first.label("first"))
+        .join(lane, lane.c.id == agent_lane.c.lane_id)
+        .where(agent_lane.c.agent_id == agent_id, lane.c.channel.in_(list(channels)))
+        .subquery()
+    )
+    lane_ids = (
+        await conn.scalars(
+            select(best.c.lane_id).where(best.c.first.is_not(None)).order_by(best.c.first).limit(_LANES_PER_PULL)
+        )
+    ).all()
+    if not lane_ids:
+        return []
+    parts = []
+    for lane_id in lane_ids:
+        part = (
+            select(queue_entry.c.item_id)
+            .where(queue_entry.c.lane_id == lane_id)
+            .order_by(queue_entry.c.order_key, queue_entry.c.item_id)
+            .limit(per_lane)
+            .subquery()
+        )
+        parts.append(select(part.c.item_id))
+    ids = union_all(*parts).subquery()
+    rows = await conn.execute(
+        select(work_item)
+        .where(work_item.c.id.in_(select(ids.c.item_id)))
+        .order_by(work_item.c.order_key, work_item.c.id)
+    )
+    return [Item.from_row(r) for r in rows.mappings()]
+
+
+async def _claim(uow: UnitOfWork, head: Item) -> Item | None:
+    """Lock an item that was read before, if it still is what it was. Never waits."""
+    row = await uow.row(
+        uow.lock(
+            select(work_item).where(
+                work_item.c.id == head.id,
+                work_item.c.state == ItemState.WAITING,
+                work_item.c.version == head.version,
+            ),
+            skip_locked=True,
+        )
+    )
+    if row is None:
+        return None
+    if row["inquiry_id"] is not None and row["source_kind"] == "inquiry":
+        # Before the item in the lock order, hence no waiting: who holds the inquiry now will soon want the item.
+        held = await store.lock_inquiry(uow, row["inquiry_id"], skip_locked=True)
+        if held is None:
+            return None
+    return Item.from_row(row)
+
+
+# --- the poll -----------------------------------------------------------------------------------------------------
+async def free_agents(
+    conn: AsyncConnection, *, after: tuple[int, int] | None = None, limit: int = _PAGE
+) -> list[tuple[int, int]]:
+    """(idle since, agent) of those with room in the channel of a lane of theirs in which something waits."""
+    waiting = (
+        select(queue_entry.c.item_id)
+        .where(queue_entry.c.lane_id == lane.c.id)
+        .correlate(lane)
+        .exists()
+    )
+    statement = (
+        select(agent_state.c.idle_since, agent_state.c.agent_id)
+        .join(agent_slot, agent_slot.c.agent_id == agent_state.c.agent_id)
+        .join(agent_lane, agent_lane.c.agent_id == agent_state.c.agent_id)
+        .join(lane, and_(lane.c.id == agent_lane.c.lane_id, lane.c.channel == agent_slot.c.channel))
+        .where(agent_state.c.routable, agent_slot.c.used < agent_slot.c.max, waiting)
+        .group_by(agent_state.c.idle_since, agent_state.c.agent_id)
+        .order_by(agent_state.c.idle_since, agent_state.c.agent_id)
+        .limit(limit)
+    )
+    if after is not None:
+        idle, agent_id = after
+        later = or_(
+            agent_state.c.idle_since > idle,
+            and_(agent_state.c.idle_since == idle, agent_state.c.agent_id > agent_id),
+        )
+        statement = statement.where(later)
+    return [(int(i), int(a)) for i, a in await conn.execute(statement)]
+
+
+async def route_pending(db: Database) -> int:
+    """Give all free agents what waits for them: the safety net under the wake-ups, called on a hint and each second.
+
+    Returns how many items were given out.
+    """
+    given = 0
+    after: tuple[int, int] | None = None
+    while True:
+        async with db.reading() as conn:
+            page = await free_agents(conn, after=after)
+        for _, agent_id in page:
+            async with db.transaction() as uow:
+                given += await pull(uow, agent_id, "poll")
+        if len(page) < _PAGE:
+            return given
+        after = page[-1]

@@ -1,0 +1,185 @@
+"""Offers: an agent accepts or declines, time runs out, the work is withdrawn.
+
+Capacity was taken when the offer was made, so accepting cannot fail for want of it. An offer ends exactly once: all
+ways lock the item first and look at the offer again under that lock.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import select
+
+from crm_core.db.uow import UnitOfWork
+from crm_core.errors import Forbidden, Gone, NotFound
+from crm_core.schema import conversation
+from crm_core.views import iso
+from routing import apply, capacity, commands, items, machine, match, store
+from routing.model import Item
+from routing.offer_view import offers_by_id, open_offers
+from routing.schema import assignment, offer
+
+__all__ = ["accept", "decline", "expire", "offers_by_id", "open_offers", "revoke"]
+
+
+async def accept(uow: UnitOfWork, offer_id: int, agent_id: int, command_id: str | None = None) -> dict[str, Any]:
+    """The agent takes what he was offered.
+
+    Accepting twice returns the first result.
+
+    Returns:
+        The assignment: id, item_id, inquiry_id, callback_id, call_id, agent_id, channel, cause, started_at.
+
+    Raises:
+        NotFound: no such offer. Forbidden: it is somebody else's.
+        Gone: `offer_expired` (too late), `offer_taken` (withdrawn, or somebody else was quicker), `offer_declined`.
+    """
+
+    async def act() -> dict[str, Any]:
+        row, item = await _locked(uow, offer_id, agent_id)
+        if row["state"] == "accepted":
+            return await _assignment_view(uow, item)
+        if row["state"] != "open" or row["expires_at"] <= uow.now:
+            raise _gone(row)
+        held = await store.holdings(uow, item.id)
+        mine = next(h for h in held if not h.assignment and h.id == offer_id)
+        others = [h for h in held if not h.assignment and h.id != offer_id]
+        await capacity.lock(uow, [h.agent_id for h in held])
+        team = await store.team_context(uow.conn, item.team_id)
+        await apply.feed(
+            uow, item, machine.Accepted(offer=mine, others=others), team.settings, decision_id=row["decision_id"]
+        )
+        return await _assignment_view(uow, item)
+
+    return await commands.once(uow, command_id, act)
+
+
+async def decline(
+    uow: UnitOfWork, offer_id: int, agent_id: int, reason: str | None = None, command_id: str | None = None
+) -> dict[str, Any]:
+    """The agent does not want it: it goes to somebody else at once, and not back to him for a while.
+
+    Returns:
+        The offer. Declining twice is the same as once.
+
+    Raises:
+        NotFound, Forbidden as `accept`. Gone: it was accepted, ran out or was withdrawn.
+    """
+
+    async def act() -> dict[str, Any]:
+        row, item = await _locked(uow, offer_id, agent_id)
+        if row["state"] == "open":
+            await _refuse(uow, item, row, "declined", (reason or "")[:60] or None)
+        elif row["state"] != "declined":
+            raise _gone(row)
+        return (await offers_by_id(uow.conn, [offer_id]))[0]
+
+    return await commands.once(uow, command_id, act)
+
+
+async def expire(uow: UnitOfWork, offer_id: int) -> bool:
+    """End an offer whose time ran out; the item goes back with its original key. Returns whether it did."""
+    row = await uow.row(select(offer).where(offer.c.id == offer_id))
+    if row is None or row["state"] != "open" or row["expires_at"] > uow.now:
+        return False
+    item = await _item_for(uow, row["item_id"], skip_locked=True)
+    if item is None:
+        return False
+    fresh = await uow.row(select(offer).where(offer.c.id == offer_id))
+    if fresh is None or fresh["state"] != "open":
+        return False
+    await _refuse(uow, item, fresh, "expired", None)
+    return True
+
+
+async def revoke(uow: UnitOfWork, item: Item, offer_row: Mapping[str, Any], reason: str) -> Item:
+    """Withdraw an open offer, because its agent went away, say. The item is locked; it goes on to somebody else."""
+    return await _refuse(uow, item, offer_row, "revoked", reason)
+
+
+async def _refuse(
+    uow: UnitOfWork, item: Item, row: Mapping[str, Any], how: str, reason: str | None
+) -> Item:
+    mine = store.holding_of_offer(row)
+    team = await store.team_context(uow.conn, item.team_id)
+    await capacity.lock(uow, [mine.agent_id])
+    event = machine.Refused(offer=mine, how=how, reason=reason)
+    item = await apply.feed(uow, item, event, team.settings)
+    item = await items.refresh_key(uow, item, team)
+    if item.directed_agent_id is not None and item.return_agent_id is not None:
+        return await _back_to_sender(uow, item, team, how)
+    item = await match.route_item(uow, item, how, team=team)
+    if how != "revoked":
+        await match.pull(uow, mine.agent_id)
+    return item
+
+
+async def _back_to_sender(uow: UnitOfWork, item: Item, team: store.TeamContext, how: str) -> Item:
+    sender = item.return_agent_id or 0
+    rules = team.settings.channel(item.channel)
+    await capacity.hold_forced(uow, sender, item.channel, rules.weight)
+    decision_id = await items.record_people(
+        uow, item, cause=f"transfer_{how}", outcome="returned", agent_id=sender, by="system"
+    )
+    event = machine.Assigned(agent_id=sender, weight=rules.weight, cause="returned", forced=True)
+    return await apply.feed(uow, item, event, team.settings, decision_id=decision_id)
+
+
+async def _locked(uow: UnitOfWork, offer_id: int, agent_id: int) -> tuple[Mapping[str, Any], Item]:
+    row = await uow.row(select(offer).where(offer.c.id == offer_id))
+    if row is None:
+        raise NotFound(f"no offer {offer_id}", params={"offer_id": offer_id})
+    if row["agent_id"] != agent_id:
+        raise Forbidden("this offer is for somebody else", code="not_your_offer")
+    item = await _item_for(uow, row["item_id"])
+    fresh = await uow.row(select(offer).where(offer.c.id == offer_id))
+    if item is None or fresh is None:
+        raise NotFound(f"no offer {offer_id}", params={"offer_id": offer_id})
+    return fresh, item
+
+
+async def _item_for(uow: UnitOfWork, item_id: int, *, skip_locked: bool = False) -> Item | None:
+    """The item, locked after the conversation and inquiry that its assignment will write to."""
+    seen = await store.item(uow, item_id)
+    if seen is None:
+        return None
+    if not skip_locked:
+        if seen.conversation_id is not None:
+            await uow.execute(uow.lock(select(conversation.c.id).where(conversation.c.id == seen.conversation_id)))
+        if seen.inquiry_id is not None:
+            await store.lock_inquiry(uow, seen.inquiry_id)
+    elif seen.inquiry_id is not None and await store.lock_inquiry(uow, seen.inquiry_id, skip_locked=True) is None:
+        return None
+    return await store.lock_item(uow, item_id, skip_locked=skip_locked)
+
+
+async def _assignment_view(uow: UnitOfWork, item: Item) -> dict[str, Any]:
+    row = await uow.row(
+        select(assignment).where(assignment.c.item_id == item.id).order_by(assignment.c.id.desc()).limit(1)
+    )
+    return view_of(row, item) if row is not None else {"item_id": item.id, "inquiry_id": item.inquiry_id}
+
+
+def view_of(row: Mapping[str, Any], item: Item) -> dict[str, Any]:
+    """The JSON shape of an assignment."""
+    return {
+        "id": row["id"],
+        "item_id": row["item_id"],
+        "inquiry_id": row["inquiry_id"],
+        "callback_id": item.source_id if item.source_kind == "callback" else None,
+        "call_id": item.source_id if item.source_kind == "call" else None,
+        "agent_id": row["agent_id"],
+        "channel": row["channel"],
+        "cause": row["cause"],
+        "forced": row["forced"],
+        "decision_id": row["decision_id"],
+        "started_at": iso(row["started_at"]),
+    }
+
+
+def _gone(row: Mapping[str, Any]) -> Gone:
+    state = row["state"]
+    if state in ("open", "expired"):
+        return Gone("the time for this offer is over", code="offer_expired", params={"offer_id": row["id"]})
+    if state == "declined":
+        return Gone("this offer was declined", code="offer_declined", params={"offer_id": row["id"]})
+    return Gone("somebody else has this now", code="offer_taken", params={"offer_id": row["id"], "state": state})

@@ -1,0 +1,116 @@
+"""The stored reason of a decision, `decision.why`: facts and codes, at most 2 KB. Pure; texts are in explain_text."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from routing import ranking
+from routing.decide import Placement
+from routing.model import AgentView, Item, Reason
+from routing.ranking import Rank
+from routing.steps import Step
+
+MAX_REJECTED = 5
+_MAX_NAME = 40
+
+
+def of_placement(
+    item: Item, placement: Placement, *, trigger: str, winner: Rank | None, lost: Sequence[tuple[int, str]],
+    people: Mapping[int, str], version: int, now: int,
+) -> dict[str, Any]:  # fmt: skip
+    """Why this item went to `winner`, or waits (None)."""
+    why = _base(item, placement.step, placement.entered_at, trigger, version, now)
+    why["considered"] = placement.considered
+    why["rejected"] = [
+        [r.agent.agent_id, _short(r.agent.name), r.reason.value] for r in _telling(placement)[:MAX_REJECTED]
+    ]
+    if placement.left:
+        why["left"] = [[left.scope, left.why] for left in placement.left]
+    if lost:
+        why["lost"] = [list(entry) for entry in lost[:MAX_REJECTED]]
+    if item.manager_id is not None:
+        why["manager"] = {
+            "agent_id": item.manager_id,
+            "name": _short(people.get(item.manager_id, "")),
+            "reason": next(
+                (r.reason.value for r in placement.rejected if r.agent.agent_id == item.manager_id), None
+            ),
+            "waited_ms": max(now - item.ready_at, 0) if item.step_no == 0 else 0,
+        }
+    if placement.park_until is not None:
+        why["park"] = {"until": placement.park_until, "reason": placement.park_reason}
+    if placement.next_step_at is not None:
+        why["next_step_at"] = placement.next_step_at
+    if winner is not None:
+        why["winner"] = _rank(item, winner, now)
+        rest = [r for r in placement.ranks if r.agent.agent_id != winner.agent.agent_id]
+        beaten = next((r for r in rest if r.tuple > winner.tuple), None)
+        if beaten is not None:
+            why["runner_up"] = _rank(item, beaten, now)
+            why["differs"] = ranking.first_difference(winner, beaten)
+    return why
+
+
+def of_pull(
+    item: Item, step: Step, agent: AgentView, *, trigger: str, others: int, next_key: int | None,
+    lost: Sequence[tuple[int, str]], version: int, now: int,
+) -> dict[str, Any]:  # fmt: skip
+    """Why an agent who is free took this item: it had the smallest key among his lanes."""
+    why = _base(item, step, item.step_entered_at, trigger, version, now)
+    why["considered"] = 1
+    why["heads"] = others
+    if next_key is not None:
+        why["next_key"] = next_key
+    if lost:
+        why["lost"] = [list(entry) for entry in lost[:MAX_REJECTED]]
+    why["winner"] = _rank(item, ranking.rank_of(item, agent, step.no), now)
+    return why
+
+
+def of_people(item: Item, *, trigger: str, agent_id: int | None, name: str, by: str, now: int) -> dict[str, Any]:
+    """A person decided: take, transfer, release."""
+    return {
+        "v": 1, "trigger": trigger, "by": by, "key": _key(item), "waited_ms": max(now - item.ready_at, 0),
+        "winner": None if agent_id is None else {"agent_id": agent_id, "name": _short(name)},
+    }  # fmt: skip
+
+
+def _base(item: Item, step: Step, entered_at: int, trigger: str, version: int, now: int) -> dict[str, Any]:
+    return {
+        "v": 1,
+        "trigger": trigger,
+        "channel": item.channel,
+        "key": _key(item),
+        "step": {"no": step.no, "scope": step.scope, "entered_at": entered_at},
+        "lanes": [lane.signature[:120] for lane in step.lanes[:3]],
+        "required": dict(list(item.requirements.required.items())[:6]),
+        "dropped": list(item.requirements.dropped[:3]),
+        "waited_ms": max(now - item.ready_at, 0),
+        "config": version,
+    }
+
+
+def _key(item: Item) -> dict[str, Any]:
+    return {"order_key": item.order_key, "due_at": item.due_at, **item.order_parts}
+
+
+def _rank(item: Item, rank: Rank, now: int) -> dict[str, Any]:
+    skills = {s: rank.agent.skills[s] for s in item.requirements.required if s in rank.agent.skills}
+    data = rank.as_data(item.channel)
+    data["name"] = _short(data["name"])
+    return {
+        **data,
+        "idle_ms": max(now - rank.agent.idle_since, 0),
+        "skills": dict(list(skills.items())[:6]),
+        "manager": rank.agent.agent_id == item.manager_id,
+        "sticky": rank.agent.agent_id == item.sticky_agent_id,
+    }
+
+
+def _telling(placement: Placement) -> list[Any]:
+    """Those who came nearest first: nobody asks why a colleague who is on holiday did not get it."""
+    order = list(Reason)
+    return sorted(placement.rejected, key=lambda r: -order.index(r.reason))
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _MAX_NAME else name[: _MAX_NAME - 1] + "…"
