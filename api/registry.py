@@ -2,7 +2,8 @@
 
 from api.auth import routes as auth
 from api.layer.routes import Endpoint
+from api.resources import inquiries
 
 ENDPOINTS: tuple[Endpoint, ...] = tuple(
-    endpoint for module in (auth,) for endpoint in module.routes.endpoints
+    endpoint for module in (auth, inquiries) for endpoint in module.routes.endpoints
 )
