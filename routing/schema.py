@@ -28,6 +28,16 @@ calendar = Table(
     Column("updated_at", Ms, nullable=False),
 )
 
+# Every version a calendar ever had: a clock that ran under an old one is measured with it.
+calendar_version = Table(
+    "calendar_version",
+    metadata,
+    Column("calendar_id", Big, ForeignKey("calendar.id", ondelete="CASCADE"), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("spec", Json, nullable=False),
+    Column("created_at", Ms, nullable=False),
+)
+
 sla_policy = Table(
     "sla_policy",
     metadata,
