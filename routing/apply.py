@@ -1,6 +1,7 @@
 """Carries out what `routing.machine` decided, in the caller's transaction: rows, capacity, decision, events.
 
-The caller has locked the item (and its inquiry where that will change). Agents are locked here, after the item.
+The caller has locked the item (and its inquiry where that will change). Agents are locked here, after the
+item.
 """
 
 import secrets
@@ -122,11 +123,20 @@ async def _open_offer(
     offer_id = await uow.insert(
         offer,
         {
-            "item_id": item.id, "agent_id": action.agent_id, "channel": item.channel, "state": "open",
-            "attempt": item.rounds + 1, "token": secrets.token_hex(16), "weight": action.weight, "reason": None,
-            "decision_id": decision_id, "created_at": uow.now, "expires_at": action.expires_at, "ended_at": None,
+            "item_id": item.id,
+            "agent_id": action.agent_id,
+            "channel": item.channel,
+            "state": "open",
+            "attempt": item.rounds + 1,
+            "token": secrets.token_hex(16),
+            "weight": action.weight,
+            "reason": None,
+            "decision_id": decision_id,
+            "created_at": uow.now,
+            "expires_at": action.expires_at,
+            "ended_at": None,
         },
-    )  # fmt: skip
+    )
     await _tell_offer(uow, item, offer_id, action.agent_id, "offer.made")
 
 
@@ -143,11 +153,16 @@ async def _tell_offer(uow: UnitOfWork, item: Item, offer_id: int, agent_id: int,
     shown = (await offer_view.offers_by_id(uow.conn, [offer_id]))[0]
     await uow.emit(
         DomainEvent(
-            kind=kind, subject_kind="offer", subject_id=offer_id, inquiry_id=item.inquiry_id,
-            conversation_id=item.conversation_id, payload={"offer": shown}, audience=Audience(agents=(agent_id,)),
+            kind=kind,
+            subject_kind="offer",
+            subject_id=offer_id,
+            inquiry_id=item.inquiry_id,
+            conversation_id=item.conversation_id,
+            payload={"offer": shown},
+            audience=Audience(agents=(agent_id,)),
             context={"item": item},
         )
-    )  # fmt: skip
+    )
 
 
 async def _start_assignment(
@@ -156,21 +171,27 @@ async def _start_assignment(
     await uow.insert(
         assignment,
         {
-            "item_id": item.id, "inquiry_id": item.inquiry_id, "agent_id": action.agent_id,
-            "channel": item.channel, "weight": action.weight, "holds_slot": True, "forced": action.forced,
-            "cause": action.cause, "decision_id": decision_id, "started_at": uow.now, "ended_at": None,
+            "item_id": item.id,
+            "inquiry_id": item.inquiry_id,
+            "agent_id": action.agent_id,
+            "channel": item.channel,
+            "weight": action.weight,
+            "holds_slot": True,
+            "forced": action.forced,
+            "cause": action.cause,
+            "decision_id": decision_id,
+            "started_at": uow.now,
+            "ended_at": None,
             "end_cause": None,
         },
-    )  # fmt: skip
+    )
     if item.inquiry_id is not None and item.source_kind == "inquiry":
         await _own(uow, item, action, decision_id)
     else:
         await _tell_work(uow, item, "item.assigned", {"agent_id": action.agent_id, "cause": action.cause})
 
 
-async def _own(
-    uow: UnitOfWork, item: Item, action: machine.StartAssignment, decision_id: int | None
-) -> None:
+async def _own(uow: UnitOfWork, item: Item, action: machine.StartAssignment, decision_id: int | None) -> None:
     before = await uow.row(select(inquiry).where(inquiry.c.id == item.inquiry_id))
     if before is None:
         return
@@ -203,8 +224,8 @@ async def _own(
 async def _stick(uow: UnitOfWork, item: Item, agent_id: int) -> None:
     if item.conversation_id is None:
         return
-    # The conversation comes before the item in the lock order, so a customer who is writing this very moment is
-    # not waited for; who accepts an offer has locked it already.
+    # The conversation comes before the item in the lock order, so a customer who is writing this very
+    # moment is not waited for; who accepts an offer has locked it already.
     free = uow.lock(
         select(conversation.c.id).where(conversation.c.id == item.conversation_id), skip_locked=True
     )
@@ -262,7 +283,8 @@ async def _tell_work(uow: UnitOfWork, item: Item, kind: str, payload: Mapping[st
 async def set_weight(
     uow: UnitOfWork, held: Sequence[Holding], *, holds_slot: bool, settings: TeamSettings
 ) -> bool:
-    """Let a live assignment weigh nothing while it waits for the customer, or weigh again, even over the limit.
+    """Let a live assignment weigh nothing while it waits for the customer, or weigh again, even over the
+    limit.
 
     Returns whether anything changed.
     """

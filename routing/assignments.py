@@ -1,6 +1,5 @@
 """Who has the work: taking it by hand, transferring, giving it back, and what it weighs while it is had."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import select
@@ -10,7 +9,7 @@ from crm_core.errors import Conflict, Invalid, NotFound
 from crm_core.events import DomainEvent
 from crm_core.schema import agent, conversation, inquiry, team
 from routing import apply, capacity, commands, items, machine, match, steps, store
-from routing.model import Item, ItemState
+from routing.model import Item, ItemState, RowLike
 from routing.offers import view_of
 from routing.schema import agent_state, assignment
 
@@ -20,14 +19,14 @@ async def take(
 ) -> dict[str, Any]:
     """An agent takes an inquiry by hand, past order, ranking and capacity; recorded as forced.
 
-    Args:
-        steal: also from a colleague who has it (for supervisors).
+    `steal`: also from a colleague who has it (for supervisors).
 
     Returns:
         The assignment.
 
     Raises:
-        NotFound: no such inquiry. Conflict: `already_assigned` to a colleague; `closed`: nothing is left to do.
+        NotFound: no such inquiry. Conflict: `already_assigned` to a colleague; `closed`: nothing is left to
+        do.
     """
 
     async def act() -> dict[str, Any]:
@@ -50,24 +49,29 @@ async def take(
 
 
 async def transfer(
-    uow: UnitOfWork, inquiry_id: int, *, actor: str, to_agent_id: int | None = None, to_team_id: int | None = None,
-    note: str | None = None, command_id: str | None = None,
-) -> dict[str, Any]:  # fmt: skip
+    uow: UnitOfWork,
+    inquiry_id: int,
+    *,
+    actor: str,
+    to_agent_id: int | None = None,
+    to_team_id: int | None = None,
+    note: str | None = None,
+    command_id: str | None = None,
+) -> dict[str, Any]:
     """Hand an inquiry to a colleague or to a team.
 
-    To a colleague: work that waits anyway is his at once; a live chat is offered to him, and comes back to the sender
-    if he does not take it in time. To a team: it joins that team's queue with its original key.
+    To a colleague: work that waits anyway is his at once; a live chat is offered to him, and comes back to
+    the sender if he does not take it in time. To a team: it joins that team's queue with its original key.
 
-    Args:
-        actor: "agent:5".
-        note: shown with the decision; post an internal note for the thread.
+    `actor`: "agent:5".
+    `note`: shown with the decision; post an internal note for the thread.
 
     Returns:
         {"state": item's state, "agent_id", "team_id", "item_id", "inquiry_id"}.
 
     Raises:
-        NotFound: inquiry, agent or team. Invalid: neither or both targets. Conflict: `closed`; `agent_not_available`:
-        he is not online and the customer is waiting live.
+        NotFound: inquiry, agent or team. Invalid: neither or both targets. Conflict: `closed`;
+        `agent_not_available`: he is not online and the customer is waiting live.
     """
     if (to_agent_id is None) == (to_team_id is None):
         raise Invalid("name an agent or a team", code="bad_target")
@@ -91,7 +95,9 @@ async def transfer(
     return await commands.once(uow, command_id, act)
 
 
-async def release(uow: UnitOfWork, inquiry_id: int, actor: str, command_id: str | None = None) -> dict[str, Any]:
+async def release(
+    uow: UnitOfWork, inquiry_id: int, actor: str, command_id: str | None = None
+) -> dict[str, Any]:
     """Give an inquiry back to its team's queue; whoever had it does not get it straight back.
 
     Raises:
@@ -104,14 +110,19 @@ async def release(uow: UnitOfWork, inquiry_id: int, actor: str, command_id: str 
         if item is None or item.owner_id is None:
             raise Conflict("nobody has this inquiry", code="not_assigned")
         after = await _back_to_queue(uow, item, cause="released", exclude=item.owner_id, actor=actor, row=row)
-        return {"state": after.state, "agent_id": after.owner_id, "team_id": after.team_id, "item_id": after.id,
-                "inquiry_id": inquiry_id}  # fmt: skip
+        return {
+            "state": after.state,
+            "agent_id": after.owner_id,
+            "team_id": after.team_id,
+            "item_id": after.id,
+            "inquiry_id": inquiry_id,
+        }
 
     return await commands.once(uow, command_id, act)
 
 
 async def give(
-    uow: UnitOfWork, row: Mapping[str, Any], item: Item | None, agent_id: int, *, cause: str, by: str,
+    uow: UnitOfWork, row: RowLike, item: Item | None, agent_id: int, *, cause: str, by: str,
     note: str | None = None,
 ) -> Item:  # fmt: skip
     """Assign by a person's decision, whatever holds it now. The inquiry and the item are locked."""
@@ -141,7 +152,9 @@ async def give(
 
 
 async def weigh(uow: UnitOfWork, inquiry_id: int, *, waits_for_customer: bool) -> None:
-    """Work that waits for the customer weighs nothing; when it comes back it weighs again, even over the limit."""
+    """Work that waits for the customer weighs nothing; when it comes back it weighs again, even over the
+    limit.
+    """
     item = await store.lock_live(uow, "inquiry", inquiry_id)
     if item is None or item.state != ItemState.ASSIGNED:
         return
@@ -152,7 +165,7 @@ async def weigh(uow: UnitOfWork, inquiry_id: int, *, waits_for_customer: bool) -
         await match.pull(uow, item.owner_id)
 
 
-async def unassign(uow: UnitOfWork, row: Mapping[str, Any], *, actor: str, cause: str) -> Item | None:
+async def unassign(uow: UnitOfWork, row: RowLike, *, actor: str, cause: str) -> Item | None:
     """An edit took the assignee away: back to the queue. The inquiry is locked."""
     item = await store.lock_live(uow, "inquiry", row["id"])
     if item is None or item.owner_id is None:
@@ -166,7 +179,7 @@ async def disown(uow: UnitOfWork, item: Item, agent_id: int, *, cause: str) -> N
 
 
 async def _to_agent(
-    uow: UnitOfWork, row: Mapping[str, Any], item: Item | None, agent_id: int, *, actor: str, note: str | None
+    uow: UnitOfWork, row: RowLike, item: Item | None, agent_id: int, *, actor: str, note: str | None
 ) -> Item:
     known = await uow.row(select(agent.c.name, agent.c.active).where(agent.c.id == agent_id))
     if known is None or not known["active"]:
@@ -201,7 +214,7 @@ async def _to_agent(
 
 
 async def _to_team(
-    uow: UnitOfWork, row: Mapping[str, Any], item: Item | None, team_id: int, *, actor: str, note: str | None
+    uow: UnitOfWork, row: RowLike, item: Item | None, team_id: int, *, actor: str, note: str | None
 ) -> Item:
     if await uow.scalar(select(team.c.id).where(team.c.id == team_id, team.c.active)) is None:
         raise NotFound(f"no team {team_id}", params={"team_id": team_id})
@@ -210,14 +223,16 @@ async def _to_team(
     after_row = {**row, **values}
     if item is None:
         return await items.enqueue_inquiry(uow, after_row, trigger="transfer")
-    await items.record_people(uow, item, cause="transfer", outcome="requeued", agent_id=None, by=actor, note=note)
+    await items.record_people(
+        uow, item, cause="transfer", outcome="requeued", agent_id=None, by=actor, note=note
+    )
     held = await store.holdings(uow, item.id)
     event = machine.Requeued(held=held, cause="transfer", exclude=item.owner_id, team_id=team_id)
     return await items.requeue(uow, item, event, "transfer")
 
 
 async def _back_to_queue(
-    uow: UnitOfWork, item: Item, *, cause: str, exclude: int | None, actor: str, row: Mapping[str, Any]
+    uow: UnitOfWork, item: Item, *, cause: str, exclude: int | None, actor: str, row: RowLike
 ) -> Item:
     await items.record_people(uow, item, cause=cause, outcome="requeued", agent_id=None, by=actor, note=None)
     held = await store.holdings(uow, item.id)
@@ -225,7 +240,7 @@ async def _back_to_queue(
     return await items.requeue(uow, item, event, cause)
 
 
-async def _lock_inquiry(uow: UnitOfWork, inquiry_id: int) -> Mapping[str, Any]:
+async def _lock_inquiry(uow: UnitOfWork, inquiry_id: int) -> RowLike:
     """The inquiry, locked after its conversation."""
     thread = await uow.scalar(select(inquiry.c.conversation_id).where(inquiry.c.id == inquiry_id))
     if thread is not None:
@@ -236,7 +251,7 @@ async def _lock_inquiry(uow: UnitOfWork, inquiry_id: int) -> Mapping[str, Any]:
     return row
 
 
-async def _end_dialog(uow: UnitOfWork, row: Mapping[str, Any], agent_id: int | None) -> None:
+async def _end_dialog(uow: UnitOfWork, row: RowLike, agent_id: int | None) -> None:
     """A person took it over from the bot: say so, that the dialog ends."""
     await uow.execute(inquiry.update().where(inquiry.c.id == row["id"]).values(held_by_bot=False))
     after = await uow.reload(inquiry, row["id"])

@@ -1,7 +1,8 @@
 """An agent's capacity: the rows, their limits, taking by compare-and-set, giving back.
 
-The row of agent_state is the mutex of an agent's capacity: every change locks it first. Lock order everywhere is
-conversation, inquiry, item, then agents by id; who would have to lock against that order skips instead of waiting.
+The row of agent_state is the mutex of an agent's capacity: every change locks it first. Lock order
+everywhere is conversation, inquiry, item, then agents by id; who would have to lock against that order
+skips instead of waiting.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +11,6 @@ from weakref import WeakKeyDictionary
 
 from sqlalchemy import func, select, update
 
-from crm_core.clock import MINUTE
 from crm_core.db.uow import Row, UnitOfWork
 from crm_core.errors import NotFound
 from crm_core.schema import agent, team, team_member
@@ -24,7 +24,6 @@ _locked: "WeakKeyDictionary[UnitOfWork, set[int]]" = WeakKeyDictionary()
 #: the lease that a presence signal gives, and how old it must be to be written again
 LEASE_MS = 45_000
 RENEW_MS = 15_000
-assert LEASE_MS < MINUTE
 
 
 async def ensure(uow: UnitOfWork, agent_id: int) -> None:
@@ -78,7 +77,9 @@ def limits_of(settings: Any, teams: Sequence[TeamSettings]) -> tuple[dict[str, i
     own = settings.get("capacity") if isinstance(settings, Mapping) else None
     own = own if isinstance(own, Mapping) else {}
     limits = {
-        str(channel): max((t.channel(channel).maximum for t in teams), default=DEFAULT_CHANNELS[channel].maximum)
+        str(channel): max(
+            (t.channel(channel).maximum for t in teams), default=DEFAULT_CHANNELS[channel].maximum
+        )
         for channel in Channel
     }
     limits |= {k: v for k, v in own.items() if k in limits and isinstance(v, int) and v >= 0}
@@ -93,7 +94,9 @@ async def lock(uow: UnitOfWork, agent_ids: Iterable[int]) -> dict[int, Row]:
     if not wanted:
         return {}
     rows = await uow.rows(
-        uow.lock(select(agent_state).where(agent_state.c.agent_id.in_(wanted)).order_by(agent_state.c.agent_id))
+        uow.lock(
+            select(agent_state).where(agent_state.c.agent_id.in_(wanted)).order_by(agent_state.c.agent_id)
+        )
     )
     _locked.setdefault(uow, set()).update(r["agent_id"] for r in rows)
     return {r["agent_id"]: r for r in rows}
@@ -104,8 +107,7 @@ async def hold(
 ) -> Reason | None:
     """Take one place and its weight if the agent may have it now, by compare-and-set.
 
-    Args:
-        lanes: ids of the item's lanes; the agent must be in one of them at this very moment.
+    `lanes`: ids of the item's lanes; the agent must be in one of them at this very moment.
 
     Returns:
         None when it is taken, else the reason why not; nothing is changed then.

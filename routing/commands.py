@@ -19,8 +19,8 @@ async def once(
 ) -> dict[str, Any]:
     """Run `act` unless a command with this id succeeded before, and return the (first) result.
 
-    A command that fails leaves no trace: it rolls back with its transaction. On Postgres a concurrent twin is waited
-    for. Without an id the act simply runs.
+    A command that fails leaves no trace: it rolls back with its transaction. On Postgres a concurrent twin
+    is waited for. Without an id the act simply runs.
 
     Raises:
         Invalid: the id is empty or longer than 80 characters.

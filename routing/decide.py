@@ -41,8 +41,8 @@ class Left:
 class Placement:
     """What `place` found.
 
-    `ranks` best first; empty means that the item waits in `step` until `next_step_at` at the longest (None: without
-    end), or, with `park_until`, is not in the queue before that instant.
+    `ranks` best first; empty means that the item waits in `step` until `next_step_at` at the longest (None:
+    without end), or, with `park_until`, is not in the queue before that instant.
     """
 
     step: Step
@@ -56,7 +56,9 @@ class Placement:
     left: tuple[Left, ...] = ()
 
 
-def place(item: Item, settings: TeamSettings, agents: Sequence[AgentView], hours: Hours, now: int) -> Placement:
+def place(
+    item: Item, settings: TeamSettings, agents: Sequence[AgentView], hours: Hours, now: int
+) -> Placement:
     """Walk the item's steps from where it is until somebody is found or it has to wait."""
     plan = steps.plan(item, settings)
     no = min(item.step_no, len(plan) - 1)
@@ -96,7 +98,9 @@ def place(item: Item, settings: TeamSettings, agents: Sequence[AgentView], hours
 def filtered(
     item: Item, step: Step, settings: TeamSettings, agents: Sequence[AgentView], now: int
 ) -> tuple[list[AgentView], list[Rejected]]:
-    """The hard filter over all agents given. Membership of the step's lanes was decided when they were interned."""
+    """The hard filter over all agents given. Membership of the step's lanes was decided when they were
+    interned.
+    """
     rules = settings.channel(item.channel)
     wanted = step.signatures
     eligible: list[AgentView] = []
@@ -117,7 +121,8 @@ def filtered(
 
 
 def is_parked_by_hours(item: Item, settings: TeamSettings, hours: Hours) -> bool:
-    """After hours an item waits for the opening, unless it is on call, promised for now, or meant for one person.
+    """After hours an item waits for the opening, unless it is on call, promised for now, or meant for one
+    person.
 
     A team that never opens again parks nothing: that would be losing it.
     """

@@ -1,6 +1,7 @@
 """Who may serve: the hard filter, each failure with its reason code. Pure.
 
-The same test runs when candidates are ranked, again inside the claim, and for the explanation of a waiting item.
+The same test runs when candidates are ranked, again inside the claim, and for the explanation of a waiting
+item.
 """
 
 from collections.abc import Iterable

@@ -1,6 +1,7 @@
-"""Why an inquiry went to whom it went, or why it still waits. Reads only; runs the deciding code without writing."""
+"""Why an inquiry went to whom it went, or why it still waits. Reads only; runs the deciding code without
+writing.
+"""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from crm_core.schema import inquiry
 from crm_core.views import iso
 from routing import decide, lanes, steps, store
 from routing.explain_text import decision_text, reason_text, state_text, waiting_text
-from routing.model import QUEUED, AgentView, Item, ItemState
+from routing.model import QUEUED, AgentView, Item, ItemState, RowLike
 from routing.schema import decision, work_item
 
 #: decisions shown, newest last; agents shown for a waiting item
@@ -20,11 +21,12 @@ MAX_DECISIONS = 20
 MAX_AGENTS = 30
 
 
-async def why(conn: AsyncConnection, inquiry_id: int, language: str = "en", *, now: int | None = None) -> dict[str, Any]:
+async def why(
+    conn: AsyncConnection, inquiry_id: int, language: str = "en", *, now: int | None = None
+) -> dict[str, Any]:
     """The routing story of an inquiry.
 
-    Args:
-        now: ms UTC; needed for what a waiting item waits for. Without it the newest decision's instant is used.
+    `now`: ms UTC; needed for what a waiting item waits for. Without it the newest decision's instant is used.
 
     Returns:
         {"state", "text", "decisions": [{at, trigger, outcome, agent_id, text, why}],
@@ -99,7 +101,12 @@ async def _waiting(conn: AsyncConnection, item: Item, language: str, now: int) -
     else:
         text = waiting_text(step.scope, None if widens is None else widens - now, language)
     return {
-        "step": {"no": step.no, "of": len(plan), "scope": step.scope, "entered_at": iso(item.step_entered_at)},
+        "step": {
+            "no": step.no,
+            "of": len(plan),
+            "scope": step.scope,
+            "entered_at": iso(item.step_entered_at),
+        },
         "text": text,
         "order_key": item.order_key,
         "order_parts": dict(item.order_parts),
@@ -118,7 +125,7 @@ def _name(agent: AgentView) -> dict[str, Any]:
     return {"id": agent.agent_id, "name": agent.name}
 
 
-def _shown(row: Mapping[str, Any], language: str) -> dict[str, Any]:
+def _shown(row: RowLike, language: str) -> dict[str, Any]:
     return {
         "at": iso(row["at"]),
         "trigger": row["trigger"],

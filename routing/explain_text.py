@@ -10,8 +10,9 @@ LANGUAGES = ("en", "uk", "ru")
 
 
 def decision_text(why: Mapping[str, Any], language: str) -> str:
-    """A stored decision in a few sentences, such as «Olena: speaks Ukrainian (4), least loaded (3 of 10), idle 6 min.
-    Next best was Ihor (5 of 10).»"""
+    """A stored decision in a few sentences, such as «Olena: speaks Ukrainian (4), least loaded (3 of 10),
+    idle 6 min. Next best was Ihor (5 of 10).»
+    """
     say = _Speaker(language)
     winner = why.get("winner")
     if why.get("by"):
@@ -20,7 +21,9 @@ def decision_text(why: Mapping[str, Any], language: str) -> str:
         parts = [_winner(why, winner, say)]
         runner = why.get("runner_up")
         if runner:
-            parts.append(say("next_best", name=runner["name"], detail=_detail(why.get("differs"), runner, say)))
+            parts.append(
+                say("next_best", name=runner["name"], detail=_detail(why.get("differs"), runner, say))
+            )
         elif "heads" in why:
             parts.append(say("pulled", n=why["heads"]))
     elif why.get("park"):
@@ -29,7 +32,9 @@ def decision_text(why: Mapping[str, Any], language: str) -> str:
         parts = [say(f"waits_{_scope(why)}")]
         if not why.get("considered"):
             parts.append(say("nobody"))
-        parts += [f"{name}: {reason_text(code, say.language)}." for _, name, code in why.get("rejected", ())[:3]]
+        parts += [
+            f"{name}: {reason_text(code, say.language)}." for _, name, code in why.get("rejected", ())[:3]
+        ]
     parts += _manager(why, winner, say)
     parts += [say("dropped", skill=skill_name(s, say.language)) for s in why.get("dropped", ())]
     return " ".join(p for p in parts if p)

@@ -1,5 +1,6 @@
-"""The vocabulary of routing's explanations in English, Ukrainian and Russian. Data only; every language has every
-key, which a test checks."""
+"""The vocabulary of routing's explanations in English, Ukrainian and Russian. Data only; every language has
+every key, which a test checks.
+"""
 
 from routing.model import Reason
 
@@ -105,7 +106,8 @@ TEXTS: dict[str, dict[str, str]] = {
         "speaks": "знає {skill} ({level})", "knows": "знає {skill} ({level})",
         "load": "{used} з {max}", "least_loaded": "найменш завантажений ({load})",
         "idle": "вільний {idle}", "longest_idle": "найдовше вільний ({idle})",
-        "least_special": "інші потрібні для особливих звернень", "more_special": "потрібен для особливих звернень",
+        "least_special": "інші потрібні для особливих звернень",
+        "more_special": "потрібен для особливих звернень",
         "missing_preferred": "бракує бажаної навички",
         "next_best": "Наступним був би {name} ({detail}).",
         "pulled": "Звільнився й отримав найтерміновіше; ще в черзі поруч: {n}.",

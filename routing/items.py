@@ -13,7 +13,7 @@ from crm_core.clock import MINUTE
 from crm_core.db.uow import UnitOfWork
 from crm_core.schema import agent, agent_skill, contact, conversation, inbox, inquiry, team, team_member
 from routing import apply, capacity, machine, match, reasons, store
-from routing.model import QUEUED, Channel, Item, ItemState, Requirements
+from routing.model import QUEUED, Channel, Item, ItemState, Requirements, RowLike
 from routing.order import OrderKey, order_key
 from routing.schema import queue_entry, work_item
 from routing.store import TeamContext
@@ -25,8 +25,8 @@ _OPEN = ("new", "open")
 
 
 async def enqueue_inquiry(
-    uow: UnitOfWork, inquiry: Mapping[str, Any], contact: Mapping[str, Any] | None = None,
-    conversation: Mapping[str, Any] | None = None, inbox: Mapping[str, Any] | None = None, *,
+    uow: UnitOfWork, inquiry: RowLike, contact: RowLike | None = None,
+    conversation: RowLike | None = None, inbox: RowLike | None = None, *,
     trigger: str = "opened", sticky_agent_id: int | None = None,
 ) -> Item:  # fmt: skip
     """Make an inquiry a work item and give it to somebody at once if there is somebody.
@@ -43,7 +43,7 @@ async def enqueue_inquiry(
 
 
 async def adopt_inquiry(
-    uow: UnitOfWork, inquiry: Mapping[str, Any], agent_id: int, *, cause: str, by: str, note: str | None = None
+    uow: UnitOfWork, inquiry: RowLike, agent_id: int, *, cause: str, by: str, note: str | None = None
 ) -> Item:
     """Make an inquiry a work item that belongs to an agent already: he took it, or opened it for himself."""
     item, team_, made = await _make_for_inquiry(uow, inquiry, None, None, None, sticky_agent_id=None)
@@ -52,9 +52,7 @@ async def adopt_inquiry(
     return await _adopt(uow, item, team_, agent_id, cause=cause, by=by, note=note)
 
 
-async def enqueue_callback(
-    uow: UnitOfWork, callback: Mapping[str, Any], contact: Mapping[str, Any] | None = None
-) -> Item:
+async def enqueue_callback(uow: UnitOfWork, callback: RowLike, contact: RowLike | None = None) -> Item:
     """A callback is due: its owner is asked first, then the team. Key: the promised time and a tolerance."""
     found = await store.lock_live(uow, "callback", callback["id"])
     if found is not None:
@@ -79,15 +77,19 @@ async def enqueue_callback(
     return await match.route_item(uow, item, "callback_due", team=team_) if made else item
 
 
-async def adopt_call(uow: UnitOfWork, call: Mapping[str, Any], agent_id: int) -> Item:
-    """An agent answered a call: it takes his place for calls until it ends, so that nobody offers him another."""
+async def adopt_call(uow: UnitOfWork, call: RowLike, agent_id: int) -> Item:
+    """An agent answered a call: it takes his place for calls until it ends, so that nobody offers him
+    another.
+    """
     found = await store.lock_live(uow, "call", call["id"])
     if found is not None and (found.owner_id == agent_id or found.state == ItemState.WRAPUP):
         return found
     if found is not None:
         await finish(uow, "call", call["id"], "transferred")
     team_id = await uow.scalar(
-        select(team_member.c.team_id).where(team_member.c.agent_id == agent_id).order_by(team_member.c.team_id)
+        select(team_member.c.team_id)
+        .where(team_member.c.agent_id == agent_id)
+        .order_by(team_member.c.team_id)
     )
     team_ = await store.team_context(uow.conn, team_id)
     item, made = await _insert(
@@ -104,17 +106,33 @@ async def adopt_call(uow: UnitOfWork, call: Mapping[str, Any], agent_id: int) ->
 
 
 async def _adopt(
-    uow: UnitOfWork, item: Item, team_: TeamContext, agent_id: int, *, cause: str, by: str, note: str | None = None
+    uow: UnitOfWork,
+    item: Item,
+    team_: TeamContext,
+    agent_id: int,
+    *,
+    cause: str,
+    by: str,
+    note: str | None = None,
 ) -> Item:
     rules = team_.settings.channel(item.channel)
     await capacity.hold_forced(uow, agent_id, item.channel, rules.weight)
-    decision_id = await record_people(uow, item, cause=cause, outcome="assigned", agent_id=agent_id, by=by, note=note)
+    decision_id = await record_people(
+        uow, item, cause=cause, outcome="assigned", agent_id=agent_id, by=by, note=note
+    )
     event = machine.Assigned(agent_id=agent_id, weight=rules.weight, cause=cause, forced=True)
     return await apply.feed(uow, item, event, team_.settings, decision_id=decision_id)
 
 
 async def record_people(
-    uow: UnitOfWork, item: Item, *, cause: str, outcome: str, agent_id: int | None, by: str, note: str | None = None
+    uow: UnitOfWork,
+    item: Item,
+    *,
+    cause: str,
+    outcome: str,
+    agent_id: int | None,
+    by: str,
+    note: str | None = None,
 ) -> int:
     """Append the decision of a person, or of the facts, that no ranking made."""
     name = ""
@@ -131,8 +149,7 @@ async def record_people(
 async def finish(uow: UnitOfWork, source_kind: str, source_id: int, cause: str) -> Item | None:
     """The source needs nobody any more: withdraw offers, free the agent, give him the next work.
 
-    Args:
-        cause: solved, closed, merged, ended, cancelled, abandoned …
+    `cause`: solved, closed, merged, ended, cancelled, abandoned …
 
     Returns:
         The item as it ended (or rests in wrap-up), None if none was alive.
@@ -151,7 +168,9 @@ async def finish(uow: UnitOfWork, source_kind: str, source_id: int, cause: str) 
 
 
 async def rekey(uow: UnitOfWork, inquiry_id: int) -> Item | None:
-    """Something that the order depends on changed: priority, VIP, an SLA deadline. Recompute a queued item's key."""
+    """Something that the order depends on changed: priority, VIP, an SLA deadline. Recompute a queued
+    item's key.
+    """
     row = await uow.row(
         uow.lock(
             select(work_item).where(
@@ -192,13 +211,18 @@ async def refresh_key(uow: UnitOfWork, item: Item, team_: TeamContext) -> Item:
             await uow.execute(delete(queue_entry).where(queue_entry.c.item_id == item.id))
             await uow.execute(
                 insert(queue_entry),
-                [{"lane_id": r["lane_id"], "order_key": saved.order_key, "item_id": item.id} for r in lanes_of],
+                [
+                    {"lane_id": r["lane_id"], "order_key": saved.order_key, "item_id": item.id}
+                    for r in lanes_of
+                ],
             )
     return saved
 
 
 async def requeue(uow: UnitOfWork, item: Item, event: machine.Requeued, trigger: str) -> Item:
-    """Back to the queue with the original key, and on to somebody at once if there is somebody. The item is locked."""
+    """Back to the queue with the original key, and on to somebody at once if there is somebody. The item
+    is locked.
+    """
     team_ = await store.team_context(uow.conn, event.team_id or item.team_id)
     await capacity.lock(uow, [h.agent_id for h in event.held])
     waiting = await apply.feed(uow, item, event, team_.settings)
@@ -212,9 +236,13 @@ async def requeue(uow: UnitOfWork, item: Item, event: machine.Requeued, trigger:
 
 
 async def move_to_team(uow: UnitOfWork, item: Item, team_id: int | None) -> Item:
-    """A queued item belongs to another team now; whoever it was offered to loses the offer. The item is locked."""
+    """A queued item belongs to another team now; whoever it was offered to loses the offer. The item is
+    locked.
+    """
     held = await store.holdings(uow, item.id)
-    return await requeue(uow, item, machine.Requeued(held=held, cause="team_changed", team_id=team_id), "team_changed")
+    return await requeue(
+        uow, item, machine.Requeued(held=held, cause="team_changed", team_id=team_id), "team_changed"
+    )
 
 
 async def refit(uow: UnitOfWork, inquiry_id: int) -> Item | None:
@@ -236,8 +264,8 @@ async def _fit_team(uow: UnitOfWork, item: Item) -> Item:
 
 
 async def _make_for_inquiry(
-    uow: UnitOfWork, row: Mapping[str, Any], person: Mapping[str, Any] | None, thread: Mapping[str, Any] | None,
-    box: Mapping[str, Any] | None, *, sticky_agent_id: int | None,
+    uow: UnitOfWork, row: RowLike, person: RowLike | None, thread: RowLike | None,
+    box: RowLike | None, *, sticky_agent_id: int | None,
 ) -> tuple[Item, TeamContext, bool]:  # fmt: skip
     found = await store.lock_live(uow, "inquiry", row["id"])
     if found is not None:
@@ -268,7 +296,9 @@ async def _make_for_inquiry(
 
 
 async def _insert(uow: UnitOfWork, team_: TeamContext, item: Item) -> tuple[Item, bool]:
-    """Store a new item as the source's next attempt. A concurrent twin wins; then its item is returned, and False."""
+    """Store a new item as the source's next attempt. A concurrent twin wins; then its item is returned,
+    and False.
+    """
     now = uow.now
     item = replace(
         item, ready_at=now, step_entered_at=now, created_at=now, home_team_id=item.team_id,
@@ -304,8 +334,8 @@ async def _requirements(
 ) -> Requirements:
     """Skills asked for, and the language as one of them.
 
-    A value is a level 1-5, or `{"level": n, "preferred": true}`, or `{"level": n, "hard": true}`. A language that
-    nobody in the team speaks is dropped: an answer in another language is better than none.
+    A value is a level 1-5, or `{"level": n, "preferred": true}`, or `{"level": n, "hard": true}`. A
+    language that nobody in the team speaks is dropped: an answer in another language is better than none.
     """
     required: dict[str, int] = {}
     preferred: dict[str, int] = {}
@@ -358,15 +388,14 @@ async def _active(uow: UnitOfWork, agent_ids: set[int | None]) -> set[int]:
     return {r["id"] for r in await uow.rows(select(agent.c.id).where(agent.c.id.in_(wanted), agent.c.active))}
 
 
-async def _contact(uow: UnitOfWork, contact_id: int | None) -> Mapping[str, Any] | None:
+async def _contact(uow: UnitOfWork, contact_id: int | None) -> RowLike | None:
     return None if contact_id is None else await uow.reload(contact, contact_id)
 
 
-async def _inquiry(uow: UnitOfWork, inquiry_id: int | None) -> Mapping[str, Any] | None:
+async def _inquiry(uow: UnitOfWork, inquiry_id: int | None) -> RowLike | None:
     return None if inquiry_id is None else await uow.reload(inquiry, inquiry_id)
 
 
-def needs_people(row: Mapping[str, Any]) -> bool:
+def needs_people(row: RowLike) -> bool:
     """Whether an inquiry is for people to handle now."""
     return row["status"] in _OPEN and not row["held_by_bot"] and row["merged_into_id"] is None
-

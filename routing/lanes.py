@@ -1,10 +1,10 @@
 """Lanes: interned signatures of who may serve, and which agents are in each.
 
-Membership changes with skills, levels and teams, never with presence. It is written when a lane is first used and
-when an agent's skills or teams change (`rebuild_agent`), and checked again inside every claim.
+Membership changes with skills, levels and teams, never with presence. It is written when a lane is first
+used and when an agent's skills or teams change (`rebuild_agent`), and checked again inside every claim.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import and_, delete, exists, insert, literal, or_, select
@@ -16,10 +16,11 @@ from crm_core.db.uow import UnitOfWork
 from crm_core.schema import agent, agent_skill, team_member
 from routing import capacity
 from routing.eligibility import skill_failure
-from routing.model import AgentView, LaneSpec
+from routing.model import AgentView, LaneSpec, RowLike
 from routing.schema import agent_lane, lane
 
-#: lanes made this recently are filled again by the sweeper: a concurrent change of an agent may have missed them
+#: lanes made this recently are filled again by the sweeper: a concurrent change of an agent may have missed
+# them
 FRESH_MS = 3 * MINUTE
 
 
@@ -55,8 +56,8 @@ async def known(conn: AsyncConnection, signatures: Sequence[str]) -> dict[str, i
 
 
 async def rebuild_agent(uow: UnitOfWork, agent_id: int) -> None:
-    """Recompute which lanes an agent serves and his limits. Call it in the transaction that edits his teams, skills
-    or activity, or the settings of his team.
+    """Recompute which lanes an agent serves and his limits. Call it in the transaction that edits his
+    teams, skills or activity, or the settings of his team.
 
     Raises:
         NotFound: no such agent.
@@ -77,10 +78,14 @@ async def rebuild_agent(uow: UnitOfWork, agent_id: int) -> None:
             for r in rows
             if r["agent_id"] is not None or skill_failure(view, r["requirements"].items()) is None
         }
-    now_in = {r["lane_id"] for r in await uow.rows(select(agent_lane).where(agent_lane.c.agent_id == agent_id))}
+    now_in = {
+        r["lane_id"] for r in await uow.rows(select(agent_lane).where(agent_lane.c.agent_id == agent_id))
+    }
     if gone := now_in - mine:
         await uow.execute(
-            delete(agent_lane).where(agent_lane.c.agent_id == agent_id, agent_lane.c.lane_id.in_(sorted(gone)))
+            delete(agent_lane).where(
+                agent_lane.c.agent_id == agent_id, agent_lane.c.lane_id.in_(sorted(gone))
+            )
         )
     for lane_id in sorted(mine - now_in):
         await uow.insert_new(
@@ -92,8 +97,10 @@ async def static_views(conn: AsyncConnection, agent_ids: Sequence[int]) -> dict[
     """Names, skills and teams of active agents, without presence and capacity."""
     if not agent_ids:
         return {}
-    found = await conn.execute(select(agent.c.id, agent.c.name).where(agent.c.id.in_(agent_ids), agent.c.active))
-    names: dict[int, str] = {agent_id: name for agent_id, name in found}
+    found = await conn.execute(
+        select(agent.c.id, agent.c.name).where(agent.c.id.in_(agent_ids), agent.c.active)
+    )
+    names: dict[int, str] = {row.id: row.name for row in found}
     skills: dict[int, dict[str, int]] = {}
     for agent_id, skill, level in await conn.execute(
         select(agent_skill.c.agent_id, agent_skill.c.skill, agent_skill.c.level).where(
@@ -114,13 +121,15 @@ async def static_views(conn: AsyncConnection, agent_ids: Sequence[int]) -> dict[
 
 async def refill_fresh(uow: UnitOfWork) -> int:
     """Fill the lanes made in the last minutes again. Returns how many were looked at."""
-    rows = await uow.rows(select(lane).where(lane.c.created_at > uow.now - FRESH_MS).order_by(lane.c.id).limit(500))
+    rows = await uow.rows(
+        select(lane).where(lane.c.created_at > uow.now - FRESH_MS).order_by(lane.c.id).limit(500)
+    )
     for row in rows:
         await _fill(uow, row["id"], spec_of(row))
     return len(rows)
 
 
-def spec_of(row: Mapping[str, Any]) -> LaneSpec:
+def spec_of(row: RowLike) -> LaneSpec:
     return LaneSpec(
         row["channel"], team_id=row["team_id"], requirements=tuple(sorted(row["requirements"].items())),
         agent_id=row["agent_id"],
@@ -144,7 +153,9 @@ def _members(spec: LaneSpec) -> Select[Any]:
     for skill, level in spec.requirements:
         statement = statement.where(
             exists().where(
-                agent_skill.c.agent_id == agent.c.id, agent_skill.c.skill == skill, agent_skill.c.level >= level
+                agent_skill.c.agent_id == agent.c.id,
+                agent_skill.c.skill == skill,
+                agent_skill.c.level >= level,
             )
         )
     return statement

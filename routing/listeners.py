@@ -1,5 +1,5 @@
-"""What routing does when the core's facts happen, in the same transaction. Registered by the composition root,
-after the SLA's and the bots' listeners.
+"""What routing does when the core's facts happen, in the same transaction. Registered by the composition
+root, after the SLA's and the bots' listeners.
 """
 
 from collections.abc import Mapping

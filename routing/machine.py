@@ -4,9 +4,9 @@
     waiting | offered -> cancelled | abandoned;  offered -> waiting (declined, expired, revoked)
     assigned -> waiting (released, transferred, agent lost)
 
-`react(item, event, settings, now)` returns the new item and the actions; `routing.apply` carries them out in one
-transaction, a simulator in memory. Capacity for an agent who gets something is taken by compare-and-set *before* the
-event is fed in, because that is the one thing that can fail.
+`react(item, event, settings, now)` returns the new item and the actions; `routing.apply` carries them out
+in one transaction, a simulator in memory. Capacity for an agent who gets something is taken by
+compare-and-set *before* the event is fed in, because that is the one thing that can fail.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,8 @@ class Holding:
     holds_slot: bool = True
 
 
-# --- events ---------------------------------------------------------------------------------------------------
+# --- events
+# ---------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offered:
     """Capacity of `agent_id` is held; it is his until the offer ends."""
@@ -110,7 +111,8 @@ class WrapupOver:
 Event = Offered | Assigned | Waits | Parked | Accepted | Refused | Requeued | Ended | WrapupOver
 
 
-# --- actions --------------------------------------------------------------------------------------------------
+# --- actions
+# --------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenOffer:
     agent_id: int
@@ -183,9 +185,18 @@ class Disown:
 
 
 Action = (
-    OpenOffer | EndOffer | StartAssignment | EndAssignment | Release | EnterLanes | LeaveLanes | Missed | Served
-    | WrapUp | Disown
-)  # fmt: skip
+    OpenOffer
+    | EndOffer
+    | StartAssignment
+    | EndAssignment
+    | Release
+    | EnterLanes
+    | LeaveLanes
+    | Missed
+    | Served
+    | WrapUp
+    | Disown
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +224,11 @@ def react(item: Item, event: Event, settings: TeamSettings, now: int) -> Change:
             return _waits(item, event)
         case Parked():
             parked = replace(
-                item, state=ItemState.PARKED, parked_reason=event.reason, wake_at=event.until, next_step_at=None
+                item,
+                state=ItemState.PARKED,
+                parked_reason=event.reason,
+                wake_at=event.until,
+                next_step_at=None,
             )
             return Change(parked, (LeaveLanes(),))
         case Accepted():
@@ -262,11 +277,17 @@ def _offered(item: Item, event: Offered, settings: TeamSettings, now: int) -> Ch
 
 def _assigned(item: Item, event: Assigned, settings: TeamSettings, now: int) -> Change:
     after = replace(
-        item, state=ItemState.ASSIGNED, owner_id=event.agent_id, next_step_at=None,
-        wake_at=_silence(item, settings, now), parked_reason=None, directed_agent_id=None, return_agent_id=None,
+        item,
+        state=ItemState.ASSIGNED,
+        owner_id=event.agent_id,
+        next_step_at=None,
+        wake_at=_silence(item, settings, now),
+        parked_reason=None,
+        directed_agent_id=None,
+        return_agent_id=None,
         step_no=event.step.no if event.step else item.step_no,
         step_entered_at=event.entered_at if event.entered_at is not None else item.step_entered_at,
-    )  # fmt: skip
+    )
     start = StartAssignment(
         agent_id=event.agent_id, weight=event.weight, cause=event.cause, forced=event.forced
     )
@@ -323,7 +344,8 @@ def _refused(item: Item, event: Refused, settings: TeamSettings, now: int) -> Ch
         item, state=ItemState.WAITING, excluded=excluded, rounds=rounds,
         step_no=item.step_no + 1 if spent else item.step_no,
         step_entered_at=now if spent else item.step_entered_at,
-        # A transfer that was not taken goes back to its sender (the caller's next event); without one, to all.
+        # A transfer that was not taken goes back to its sender (the caller's next event); without one, to
+        # all.
         directed_agent_id=item.directed_agent_id if item.return_agent_id is not None else None,
     )  # fmt: skip
     return Change(after, tuple(actions))

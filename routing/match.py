@@ -1,8 +1,9 @@
 """Bringing items and agents together: an item asks for an agent, a free agent asks for work.
 
-Each decision is part of one transaction: the candidate is read without locks, the item is claimed (SKIP LOCKED,
-state, version), capacity is taken by compare-and-set, and offer or assignment, queue entries, decision and events are
-written together. Who loses a race tries the next candidate, a few times, then leaves it to the next poll.
+Each decision is part of one transaction: the candidate is read without locks, the item is claimed (SKIP
+LOCKED, state, version), capacity is taken by compare-and-set, and offer or assignment, queue entries,
+decision and events are written together. Who loses a race tries the next candidate, a few times, then
+leaves it to the next poll.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,9 +31,7 @@ _LANES_PER_PULL = 6
 _PAGE = 200
 
 
-async def route_item(
-    uow: UnitOfWork, item: Item, trigger: str, *, team: TeamContext | None = None
-) -> Item:
+async def route_item(uow: UnitOfWork, item: Item, trigger: str, *, team: TeamContext | None = None) -> Item:
     """Give a waiting (or parked) item to the best agent there is, or let it wait where it belongs.
 
     The item is locked by this transaction, or was made by it. Returns it as it is then.
@@ -66,14 +65,29 @@ async def route_item(
             item, placement, trigger=trigger, winner=rank, lost=lost, people=names,
             version=settings.version, now=uow.now,
         )  # fmt: skip
-        return await _give(uow, item, rank.agent, placement.step, placement.entered_at, why, team, trigger)
-    return await _let_wait(uow, item, placement, trigger, lost, names, team)
+        return await _give(
+            uow,
+            item,
+            rank.agent,
+            step=placement.step,
+            entered_at=placement.entered_at,
+            why=why,
+            team=team,
+            trigger=trigger,
+        )
+    return await _let_wait(uow, item, placement, trigger=trigger, lost=lost, names=names, team=team)
 
 
 async def _let_wait(
-    uow: UnitOfWork, item: Item, placement: decide.Placement, trigger: str, lost: Sequence[tuple[int, str]],
-    names: Mapping[int, str], team: TeamContext,
-) -> Item:  # fmt: skip
+    uow: UnitOfWork,
+    item: Item,
+    placement: decide.Placement,
+    *,
+    trigger: str,
+    lost: Sequence[tuple[int, str]],
+    names: Mapping[int, str],
+    team: TeamContext,
+) -> Item:
     event: machine.Event
     if placement.park_until is not None:
         event = machine.Parked(until=placement.park_until, reason=placement.park_reason or "")
@@ -84,8 +98,10 @@ async def _let_wait(
         )
         outcome = "waits"
     moved = (item.state, item.step_no, item.parked_reason) != (
-        ItemState.PARKED if outcome == "parked" else ItemState.WAITING, placement.step.no, placement.park_reason,
-    )  # fmt: skip
+        ItemState.PARKED if outcome == "parked" else ItemState.WAITING,
+        placement.step.no,
+        placement.park_reason,
+    )
     if moved or trigger not in ("poll", "step", "wake"):
         why = reasons.of_placement(
             item, placement, trigger=trigger, winner=None, lost=lost, people=names,
@@ -99,9 +115,16 @@ async def _let_wait(
 
 
 async def _give(
-    uow: UnitOfWork, item: Item, agent: AgentView, step: steps.Step, entered_at: int, why: Mapping[str, Any],
-    team: TeamContext, trigger: str,
-) -> Item:  # fmt: skip
+    uow: UnitOfWork,
+    item: Item,
+    agent: AgentView,
+    *,
+    step: steps.Step,
+    entered_at: int,
+    why: Mapping[str, Any],
+    team: TeamContext,
+    trigger: str,
+) -> Item:
     """Capacity is held: write the decision, then the offer or the assignment."""
     rules = team.settings.channel(item.channel)
     outright = rules.mode == "assign"
@@ -115,13 +138,18 @@ async def _give(
             agent_id=agent.agent_id, weight=rules.weight, cause="outright", step=step, entered_at=entered_at
         )
     else:
-        event = machine.Offered(agent_id=agent.agent_id, weight=rules.weight, step=step, entered_at=entered_at)
+        event = machine.Offered(
+            agent_id=agent.agent_id, weight=rules.weight, step=step, entered_at=entered_at
+        )
     return await apply.feed(uow, item, event, team.settings, decision_id=decision_id)
 
 
-# --- an agent asks ----------------------------------------------------------------------------------------------
+# --- an agent asks
+# ----------------------------------------------------------------------------------------------
 async def pull(uow: UnitOfWork, agent_id: int, trigger: str = "agent_free", *, limit: int = MAX_PULLS) -> int:
-    """Give a free agent the most urgent work of his lanes, as much as he has room for. Returns how many items."""
+    """Give a free agent the most urgent work of his lanes, as much as he has room for. Returns how many
+    items.
+    """
     taken = 0
     passed: set[int] = set()
     while taken < limit:
@@ -139,7 +167,8 @@ async def _pull_one(uow: UnitOfWork, agent_id: int, trigger: str, passed: set[in
         return False
     open_channels = [
         c for c, rules in DEFAULT_CHANNELS.items()
-        # Weights are the team's; with the smallest possible one only the truly impossible channels fall out here.
+        # Weights are the team's; with the smallest possible one only the truly impossible channels fall out
+        # here.
         if availability_failure(agent, c, 0, rules, now) is None
     ]  # fmt: skip
     if not open_channels:
@@ -183,13 +212,17 @@ async def _pull_one(uow: UnitOfWork, agent_id: int, trigger: str, passed: set[in
             next_key=heads[i + 1].order_key if i + 1 < len(heads) else None, lost=lost,
             version=team.settings.version, now=now,
         )  # fmt: skip
-        await _give(uow, item, agent, step, item.step_entered_at, why, team, trigger)
+        await _give(
+            uow, item, agent, step=step, entered_at=item.step_entered_at, why=why, team=team, trigger=trigger
+        )
         return True
     return False
 
 
 async def _heads(conn: AsyncConnection, agent_id: int, channels: Sequence[str], per_lane: int) -> list[Item]:
-    """The most urgent items of an agent's lanes, best first: two index probes per lane, whatever is queued."""
+    """The most urgent items of an agent's lanes, best first: two index probes per lane, whatever is
+    queued.
+    """
     first = (
         select(func.min(queue_entry.c.order_key))
         .where(queue_entry.c.lane_id == agent_lane.c.lane_id)
@@ -204,7 +237,10 @@ async def _heads(conn: AsyncConnection, agent_id: int, channels: Sequence[str], 
     )
     lane_ids = (
         await conn.scalars(
-            select(best.c.lane_id).where(best.c.first.is_not(None)).order_by(best.c.first).limit(_LANES_PER_PULL)
+            select(best.c.lane_id)
+            .where(best.c.first.is_not(None))
+            .order_by(best.c.first)
+            .limit(_LANES_PER_PULL)
         )
     ).all()
     if not lane_ids:
@@ -243,24 +279,21 @@ async def _claim(uow: UnitOfWork, head: Item) -> Item | None:
     if row is None:
         return None
     if row["inquiry_id"] is not None and row["source_kind"] == "inquiry":
-        # Before the item in the lock order, hence no waiting: who holds the inquiry now will soon want the item.
+        # Before the item in the lock order, hence no waiting: who holds the inquiry now will soon want the
+        # item.
         held = await store.lock_inquiry(uow, row["inquiry_id"], skip_locked=True)
         if held is None:
             return None
     return Item.from_row(row)
 
 
-# --- the poll -----------------------------------------------------------------------------------------------------
+# --- the poll
+# -----------------------------------------------------------------------------------------------------
 async def free_agents(
     conn: AsyncConnection, *, after: tuple[int, int] | None = None, limit: int = _PAGE
 ) -> list[tuple[int, int]]:
     """(idle since, agent) of those with room in the channel of a lane of theirs in which something waits."""
-    waiting = (
-        select(queue_entry.c.item_id)
-        .where(queue_entry.c.lane_id == lane.c.id)
-        .correlate(lane)
-        .exists()
-    )
+    waiting = select(queue_entry.c.item_id).where(queue_entry.c.lane_id == lane.c.id).correlate(lane).exists()
     statement = (
         select(agent_state.c.idle_since, agent_state.c.agent_id)
         .join(agent_slot, agent_slot.c.agent_id == agent_state.c.agent_id)
@@ -282,7 +315,8 @@ async def free_agents(
 
 
 async def route_pending(db: Database) -> int:
-    """Give all free agents what waits for them: the safety net under the wake-ups, called on a hint and each second.
+    """Give all free agents what waits for them: the safety net under the wake-ups, called on a hint and
+    each second.
 
     Returns how many items were given out.
     """

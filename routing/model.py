@@ -1,12 +1,18 @@
 """The words of routing: work items, agents as a decision sees them, lanes, and what happens to an item.
 
-Owns frozen data only, no I/O. `Item` mirrors the table work_item; everything that decides takes and returns these.
+Owns frozen data only, no I/O. `Item` mirrors the table work_item; everything that decides takes and returns
+these.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Self
+
+from sqlalchemy import RowMapping
+
+RowLike = Mapping[str, Any] | RowMapping
+"""A stored row, read or about to be written."""
 
 
 class Channel(StrEnum):
@@ -65,8 +71,8 @@ class Reason(StrEnum):
 class Requirements:
     """Skills an item asks for, by level 1-5.
 
-    `hard` ones (a subset of `required`) are never dropped or lowered; `dropped` were asked for but nobody in the team
-    has them, kept for the explanation.
+    `hard` ones (a subset of `required`) are never dropped or lowered; `dropped` were asked for but nobody
+    in the team has them, kept for the explanation.
     """
 
     required: Mapping[str, int] = field(default_factory=dict)
@@ -96,8 +102,8 @@ class Requirements:
 class LaneSpec:
     """Who may serve, as one interned row: members of a team with these skill levels, or one agent alone.
 
-    A lane of one agent asks for no skills: that person was chosen by people (the contact's manager, a transfer) or
-    has served this conversation before.
+    A lane of one agent asks for no skills: that person was chosen by people (the contact's manager, a
+    transfer) or has served this conversation before.
     """
 
     channel: str
@@ -187,7 +193,7 @@ class Item:
     ended_at: int | None = None
 
     @classmethod
-    def from_row(cls, row: Mapping[str, Any]) -> Self:
+    def from_row(cls, row: RowLike) -> Self:
         values = {f.name: row[f.name] for f in fields(cls)}
         values["requirements"] = Requirements.from_data(row["requirements"])
         values["teams_seen"] = tuple(row["teams_seen"])

@@ -17,7 +17,9 @@ async def open_offers(
     conn: AsyncConnection, *, agent_id: int | None = None, language: str | None = None, limit: int = 200
 ) -> list[dict[str, Any]]:
     """Open offers, oldest first: of one agent, or of all for a supervisor."""
-    statement = _statement().where(offer.c.state == "open").order_by(offer.c.expires_at, offer.c.id).limit(limit)
+    statement = (
+        _statement().where(offer.c.state == "open").order_by(offer.c.expires_at, offer.c.id).limit(limit)
+    )
     if agent_id is not None:
         statement = statement.where(offer.c.agent_id == agent_id)
     return [_shown(r, language) for r in (await conn.execute(statement)).mappings()]
@@ -34,22 +36,40 @@ async def offers_by_id(
 def _statement() -> Select[Any]:
     return (
         select(
-            offer, work_item.c.source_kind, work_item.c.source_id, work_item.c.inquiry_id, work_item.c.kind,
-            work_item.c.vip, decision.c.why, agent.c.language.label("agent_language"),
-            inquiry.c.subject, inquiry.c.kind.label("inquiry_kind"), inquiry.c.status, inquiry.c.priority,
-            inquiry.c.channel.label("inquiry_channel"), inquiry.c.language.label("inquiry_language"),
-            contact.c.id.label("contact_id"), contact.c.name.label("contact_name"), contact.c.vip.label("contact_vip"),
-            callback.c.phone, callback.c.window_start, callback.c.window_end, callback.c.note,
-            call.c.from_number, call.c.direction,
+            offer,
+            work_item.c.source_kind,
+            work_item.c.source_id,
+            work_item.c.inquiry_id,
+            work_item.c.kind,
+            work_item.c.vip,
+            decision.c.why,
+            agent.c.language.label("agent_language"),
+            inquiry.c.subject,
+            inquiry.c.kind.label("inquiry_kind"),
+            inquiry.c.status,
+            inquiry.c.priority,
+            inquiry.c.channel.label("inquiry_channel"),
+            inquiry.c.language.label("inquiry_language"),
+            contact.c.id.label("contact_id"),
+            contact.c.name.label("contact_name"),
+            contact.c.vip.label("contact_vip"),
+            callback.c.phone,
+            callback.c.window_start,
+            callback.c.window_end,
+            callback.c.note,
+            call.c.from_number,
+            call.c.direction,
         )
         .join(work_item, work_item.c.id == offer.c.item_id)
         .outerjoin(decision, decision.c.id == offer.c.decision_id)
         .outerjoin(agent, agent.c.id == offer.c.agent_id)
         .outerjoin(inquiry, inquiry.c.id == work_item.c.inquiry_id)
         .outerjoin(contact, contact.c.id == work_item.c.contact_id)
-        .outerjoin(callback, (work_item.c.source_kind == "callback") & (callback.c.id == work_item.c.source_id))
+        .outerjoin(
+            callback, (work_item.c.source_kind == "callback") & (callback.c.id == work_item.c.source_id)
+        )
         .outerjoin(call, (work_item.c.source_kind == "call") & (call.c.id == work_item.c.source_id))
-    )  # fmt: skip
+    )
 
 
 def _shown(row: Mapping[str, Any], language: str | None) -> dict[str, Any]:
@@ -67,14 +87,22 @@ def _shown(row: Mapping[str, Any], language: str | None) -> dict[str, Any]:
         "reason": row["reason"],
         "created_at": iso(row["created_at"]),
         "expires_at": iso(row["expires_at"]),
-        "why_text": decision_text(row["why"], language or row["agent_language"] or "en") if row["why"] else "",
+        "why_text": decision_text(row["why"], language or row["agent_language"] or "en")
+        if row["why"]
+        else "",
     }
     if row["inquiry_id"] is not None:
         shown["inquiry"] = {
-            "id": row["inquiry_id"], "number": row["inquiry_id"] + NUMBER_BASE, "kind": row["inquiry_kind"],
-            "status": row["status"], "subject": row["subject"], "channel": row["inquiry_channel"],
-            "priority": row["priority"], "language": row["inquiry_language"], "contact": person,
-        }  # fmt: skip
+            "id": row["inquiry_id"],
+            "number": row["inquiry_id"] + NUMBER_BASE,
+            "kind": row["inquiry_kind"],
+            "status": row["status"],
+            "subject": row["subject"],
+            "channel": row["inquiry_channel"],
+            "priority": row["priority"],
+            "language": row["inquiry_language"],
+            "contact": person,
+        }
     if row["source_kind"] == "callback":
         shown["callback"] = {
             "id": row["source_id"], "phone": row["phone"], "contact": person, "note": row["note"],
@@ -82,6 +110,9 @@ def _shown(row: Mapping[str, Any], language: str | None) -> dict[str, Any]:
         }  # fmt: skip
     if row["source_kind"] == "call":
         shown["call"] = {
-            "id": row["source_id"], "from": row["from_number"], "direction": row["direction"], "contact": person,
-        }  # fmt: skip
+            "id": row["source_id"],
+            "from": row["from_number"],
+            "direction": row["direction"],
+            "contact": person,
+        }
     return shown

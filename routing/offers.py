@@ -1,10 +1,9 @@
 """Offers: an agent accepts or declines, time runs out, the work is withdrawn.
 
-Capacity was taken when the offer was made, so accepting cannot fail for want of it. An offer ends exactly once: all
-ways lock the item first and look at the offer again under that lock.
+Capacity was taken when the offer was made, so accepting cannot fail for want of it. An offer ends exactly
+once: all ways lock the item first and look at the offer again under that lock.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import select
@@ -14,14 +13,16 @@ from crm_core.errors import Forbidden, Gone, NotFound
 from crm_core.schema import conversation
 from crm_core.views import iso
 from routing import apply, capacity, commands, items, machine, match, store
-from routing.model import Item
+from routing.model import Item, RowLike
 from routing.offer_view import offers_by_id, open_offers
 from routing.schema import assignment, offer
 
 __all__ = ["accept", "decline", "expire", "offers_by_id", "open_offers", "revoke"]
 
 
-async def accept(uow: UnitOfWork, offer_id: int, agent_id: int, command_id: str | None = None) -> dict[str, Any]:
+async def accept(
+    uow: UnitOfWork, offer_id: int, agent_id: int, command_id: str | None = None
+) -> dict[str, Any]:
     """The agent takes what he was offered.
 
     Accepting twice returns the first result.
@@ -31,7 +32,8 @@ async def accept(uow: UnitOfWork, offer_id: int, agent_id: int, command_id: str 
 
     Raises:
         NotFound: no such offer. Forbidden: it is somebody else's.
-        Gone: `offer_expired` (too late), `offer_taken` (withdrawn, or somebody else was quicker), `offer_declined`.
+        Gone: `offer_expired` (too late), `offer_taken` (withdrawn, or somebody else was quicker),
+        `offer_declined`.
     """
 
     async def act() -> dict[str, Any]:
@@ -46,7 +48,11 @@ async def accept(uow: UnitOfWork, offer_id: int, agent_id: int, command_id: str 
         await capacity.lock(uow, [h.agent_id for h in held])
         team = await store.team_context(uow.conn, item.team_id)
         await apply.feed(
-            uow, item, machine.Accepted(offer=mine, others=others), team.settings, decision_id=row["decision_id"]
+            uow,
+            item,
+            machine.Accepted(offer=mine, others=others),
+            team.settings,
+            decision_id=row["decision_id"],
         )
         return await _assignment_view(uow, item)
 
@@ -91,14 +97,14 @@ async def expire(uow: UnitOfWork, offer_id: int) -> bool:
     return True
 
 
-async def revoke(uow: UnitOfWork, item: Item, offer_row: Mapping[str, Any], reason: str) -> Item:
-    """Withdraw an open offer, because its agent went away, say. The item is locked; it goes on to somebody else."""
+async def revoke(uow: UnitOfWork, item: Item, offer_row: RowLike, reason: str) -> Item:
+    """Withdraw an open offer, because its agent went away, say. The item is locked; it goes on to somebody
+    else.
+    """
     return await _refuse(uow, item, offer_row, "revoked", reason)
 
 
-async def _refuse(
-    uow: UnitOfWork, item: Item, row: Mapping[str, Any], how: str, reason: str | None
-) -> Item:
+async def _refuse(uow: UnitOfWork, item: Item, row: RowLike, how: str, reason: str | None) -> Item:
     mine = store.holding_of_offer(row)
     team = await store.team_context(uow.conn, item.team_id)
     await capacity.lock(uow, [mine.agent_id])
@@ -124,7 +130,7 @@ async def _back_to_sender(uow: UnitOfWork, item: Item, team: store.TeamContext, 
     return await apply.feed(uow, item, event, team.settings, decision_id=decision_id)
 
 
-async def _locked(uow: UnitOfWork, offer_id: int, agent_id: int) -> tuple[Mapping[str, Any], Item]:
+async def _locked(uow: UnitOfWork, offer_id: int, agent_id: int) -> tuple[RowLike, Item]:
     row = await uow.row(select(offer).where(offer.c.id == offer_id))
     if row is None:
         raise NotFound(f"no offer {offer_id}", params={"offer_id": offer_id})
@@ -144,10 +150,15 @@ async def _item_for(uow: UnitOfWork, item_id: int, *, skip_locked: bool = False)
         return None
     if not skip_locked:
         if seen.conversation_id is not None:
-            await uow.execute(uow.lock(select(conversation.c.id).where(conversation.c.id == seen.conversation_id)))
+            await uow.execute(
+                uow.lock(select(conversation.c.id).where(conversation.c.id == seen.conversation_id))
+            )
         if seen.inquiry_id is not None:
             await store.lock_inquiry(uow, seen.inquiry_id)
-    elif seen.inquiry_id is not None and await store.lock_inquiry(uow, seen.inquiry_id, skip_locked=True) is None:
+    elif (
+        seen.inquiry_id is not None
+        and await store.lock_inquiry(uow, seen.inquiry_id, skip_locked=True) is None
+    ):
         return None
     return await store.lock_item(uow, item_id, skip_locked=skip_locked)
 
@@ -159,7 +170,7 @@ async def _assignment_view(uow: UnitOfWork, item: Item) -> dict[str, Any]:
     return view_of(row, item) if row is not None else {"item_id": item.id, "inquiry_id": item.inquiry_id}
 
 
-def view_of(row: Mapping[str, Any], item: Item) -> dict[str, Any]:
+def view_of(row: RowLike, item: Item) -> dict[str, Any]:
     """The JSON shape of an assignment."""
     return {
         "id": row["id"],
@@ -176,10 +187,12 @@ def view_of(row: Mapping[str, Any], item: Item) -> dict[str, Any]:
     }
 
 
-def _gone(row: Mapping[str, Any]) -> Gone:
+def _gone(row: RowLike) -> Gone:
     state = row["state"]
     if state in ("open", "expired"):
         return Gone("the time for this offer is over", code="offer_expired", params={"offer_id": row["id"]})
     if state == "declined":
         return Gone("this offer was declined", code="offer_declined", params={"offer_id": row["id"]})
-    return Gone("somebody else has this now", code="offer_taken", params={"offer_id": row["id"], "state": state})
+    return Gone(
+        "somebody else has this now", code="offer_taken", params={"offer_id": row["id"], "state": state}
+    )

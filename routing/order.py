@@ -1,4 +1,5 @@
-"""The order key of a work item (docs/routing.md): the instant by which somebody should have it, less its boosts.
+"""The order key of a work item (docs/routing.md): the instant by which somebody should have it, less its
+boosts.
 
 Pure. The key changes on events only, never by the passing of time, so an index on it is always right.
 """
@@ -42,9 +43,8 @@ def order_key(
 ) -> OrderKey:
     """The key of an item: its SLA deadline if it has one, else the longest wait its channel allows.
 
-    Args:
-        due_at: the earliest deadline of its running reply clocks; for a callback, the promised time.
-        calendar: the team's; waits of asynchronous channels are business time in it.
+    `due_at`: the earliest deadline of its running reply clocks; for a callback, the promised time.
+    `calendar`: the team's; waits of asynchronous channels are business time in it.
     """
     rules = settings.channel(channel)
     if due_at is not None:

@@ -1,7 +1,7 @@
 """Presence with a lease: coming, going, vanishing, and what that means for the work in hand.
 
-An open socket renews the lease; a lease that lapses makes its agent offline. Offers are withdrawn at once, live
-chats go to somebody else after a grace, asynchronous work stays with its owner unless it would be late.
+An open socket renews the lease; a lease that lapses makes its agent offline. Offers are withdrawn at once,
+live chats go to somebody else after a grace, asynchronous work stays with its owner unless it would be late.
 """
 
 from typing import Any
@@ -15,6 +15,7 @@ from routing import capacity, lanes, match, offers, presence_rows, store
 from routing.capacity import LEASE_MS, RENEW_MS
 from routing.model import Channel, Presence
 from routing.schema import agent_state, assignment, offer, work_item
+from routing.settings import DEFAULTS
 
 #: how long a live chat waits for an agent who vanished, before it goes to somebody else
 CHAT_GRACE_MS = MINUTE
@@ -24,7 +25,8 @@ CHOSEN = (Presence.ONLINE, Presence.BREAK, Presence.DND, Presence.OFFLINE, Prese
 
 
 async def set_presence(uow: UnitOfWork, agent_id: int, presence: str) -> dict[str, Any]:
-    """An agent says whether he is there. Online: he gets work at once. Anything else: his open offers are withdrawn.
+    """An agent says whether he is there. Online: he gets work at once. Anything else: his open offers are
+    withdrawn.
 
     Returns:
         Presence {agent_id, presence, reason, since, lease_until, capacity, load_used, load_max}.
@@ -47,8 +49,8 @@ async def set_presence(uow: UnitOfWork, agent_id: int, presence: str) -> dict[st
 
 
 async def heartbeat(uow: UnitOfWork, agent_id: int) -> dict[str, Any]:
-    """A sign of life: renews the lease, writing at most every 15 s. Somebody whose lease had lapsed is online again;
-    somebody who went offline himself stays so.
+    """A sign of life: renews the lease, writing at most every 15 s. Somebody whose lease had lapsed is
+    online again; somebody who went offline himself stays so.
     """
     renewed = await uow.execute(
         update(agent_state)
@@ -79,13 +81,23 @@ async def lapse(uow: UnitOfWork, agent_id: int) -> bool:
     if state is None or not state["routable"] or (state["lease_until"] or 0) > uow.now:
         return False
     return await _leave(
-        uow, agent_id, Presence.OFFLINE, reason=presence_rows.LEASE_LAPSED, since=state["lease_until"] or uow.now,
+        uow,
+        agent_id,
+        Presence.OFFLINE,
+        reason=presence_rows.LEASE_LAPSED,
+        since=state["lease_until"] or uow.now,
         only_if_lapsed=True,
-    )  # fmt: skip
+    )
 
 
 async def _leave(
-    uow: UnitOfWork, agent_id: int, presence: str, *, reason: str | None, since: int, only_if_lapsed: bool = False
+    uow: UnitOfWork,
+    agent_id: int,
+    presence: str,
+    *,
+    reason: str | None,
+    since: int,
+    only_if_lapsed: bool = False,
 ) -> bool:
     """Items come before agents in the lock order: first lock what is offered to him, then him."""
     offered = await uow.rows(
@@ -103,8 +115,8 @@ async def _leave(
     await presence_rows.write(uow, agent_id, state, presence, reason=reason, since=since)
     if presence in (Presence.OFFLINE, Presence.AWAY_REASSIGN):
         await _schedule_moves(uow, agent_id, presence, since)
-    # Read again: one may have been accepted or have come before we had the agent. A new one whose item we do not
-    # hold ends by its own timeout.
+    # Read again: one may have been accepted or have come before we had the agent. A new one whose item we
+    # do not hold ends by its own timeout.
     still = await uow.rows(
         select(offer).where(
             offer.c.agent_id == agent_id, offer.c.state == "open", offer.c.item_id.in_(list(locked))
@@ -116,7 +128,9 @@ async def _leave(
 
 
 async def _schedule_moves(uow: UnitOfWork, agent_id: int, presence: str, since: int) -> None:
-    """Say when each piece of his work is looked at again; `routing.sweep` does it then, if he is still away."""
+    """Say when each piece of his work is looked at again; `routing.sweep` does it then, if he is still
+    away.
+    """
     rows = await uow.rows(
         select(work_item.c.id, work_item.c.channel, work_item.c.inquiry_id)
         .where(work_item.c.owner_id == agent_id, work_item.c.state == "assigned")
@@ -133,7 +147,7 @@ async def _schedule_moves(uow: UnitOfWork, agent_id: int, presence: str, since: 
         elif row["channel"] == Channel.ASYNC and row["inquiry_id"] is not None:
             due = await store.reply_due(uow.conn, row["inquiry_id"])
             if due is not None:
-                reserve = store.DEFAULTS.channel(Channel.ASYNC).reserve_ms
+                reserve = DEFAULTS.channel(Channel.ASYNC).reserve_ms
                 when = max(since + CHAT_GRACE_MS, due - reserve - CHAT_GRACE_MS)
         if when is None:
             continue
@@ -144,7 +158,9 @@ async def _schedule_moves(uow: UnitOfWork, agent_id: int, presence: str, since: 
 
 
 async def _recall(uow: UnitOfWork, agent_id: int) -> None:
-    """He is back before his work was moved: asynchronous work needs no look any more, chats only for silence."""
+    """He is back before his work was moved: asynchronous work needs no look any more, chats only for
+    silence.
+    """
     await uow.execute(
         update(work_item)
         .where(

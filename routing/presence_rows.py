@@ -1,6 +1,7 @@
-"""The rows of an agent's presence and their event. Policy (what follows from a change) is in `routing.presence`."""
+"""The rows of an agent's presence and their event. Policy (what follows from a change) is in
+`routing.presence`.
+"""
 
-from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import select, update
@@ -10,7 +11,7 @@ from crm_core.db.uow import UnitOfWork
 from crm_core.events import EVERYONE, DomainEvent
 from crm_core.views import iso
 from routing.capacity import LEASE_MS
-from routing.model import Channel, Presence
+from routing.model import Channel, Presence, RowLike
 from routing.schema import agent_slot, agent_state
 from routing.settings import TeamSettings
 
@@ -19,11 +20,12 @@ LEASE_LAPSED = "lease_lapsed"
 
 
 async def write(
-    uow: UnitOfWork, agent_id: int, before: Mapping[str, Any], presence: str, *, reason: str | None = None,
+    uow: UnitOfWork, agent_id: int, before: RowLike, presence: str, *, reason: str | None = None,
     since: int | None = None,
 ) -> bool:  # fmt: skip
     """Write a presence, with its lease and whether work may be routed to it. The agent is locked. Emits
-    presence.changed if it is another one than before, and says so."""
+    presence.changed if it is another one than before, and says so.
+    """
     now = uow.now
     there = presence != Presence.OFFLINE
     values: dict[str, Any] = {
@@ -32,7 +34,7 @@ async def write(
         "routable": presence == Presence.ONLINE,
         "lease_until": now + LEASE_MS if there else None,
     }
-    changed = before["presence"] != presence or before["reason"] != reason
+    changed = bool(before["presence"] != presence or before["reason"] != reason)
     if changed:
         values["since"] = now if since is None else since
     if presence == Presence.ONLINE:
@@ -70,11 +72,7 @@ async def view(conn: AsyncConnection, agent_id: int) -> dict[str, Any]:
     state = (
         (await conn.execute(select(agent_state).where(agent_state.c.agent_id == agent_id))).mappings().first()
     )
-    slots = (
-        (await conn.execute(select(agent_slot).where(agent_slot.c.agent_id == agent_id)))
-        .mappings()
-        .all()
-    )
+    slots = (await conn.execute(select(agent_slot).where(agent_slot.c.agent_id == agent_id))).mappings().all()
     by_channel = {s["channel"]: s for s in slots}
     return {
         "agent_id": agent_id,

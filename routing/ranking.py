@@ -1,4 +1,6 @@
-"""Which of the eligible agents: one tuple each, smallest wins, the first differing part is the explanation. Pure."""
+"""Which of the eligible agents: one tuple each, smallest wins, the first differing part is the
+explanation. Pure.
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -53,7 +55,9 @@ def ranked(item: Item, agents: Iterable[AgentView], step_no: int) -> list[Rank]:
 
 
 def tied_before_scarcity(ranks: list[Rank]) -> list[int]:
-    """Agents at the top that only scarcity (costly to know) or what follows it would tell apart; [] for one alone."""
+    """Agents at the top that only scarcity (costly to know) or what follows it would tell apart; [] for
+    one alone.
+    """
     if not ranks:
         return []
     top = ranks[0].tuple[:4]

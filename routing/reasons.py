@@ -1,4 +1,6 @@
-"""The stored reason of a decision, `decision.why`: facts and codes, at most 2 KB. Pure; texts are in explain_text."""
+"""The stored reason of a decision, `decision.why`: facts and codes, at most 2 KB. Pure; texts are in
+explain_text.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,7 +20,7 @@ def of_placement(
     people: Mapping[int, str], version: int, now: int,
 ) -> dict[str, Any]:  # fmt: skip
     """Why this item went to `winner`, or waits (None)."""
-    why = _base(item, placement.step, placement.entered_at, trigger, version, now)
+    why = _base(item, placement.step, placement.entered_at, trigger=trigger, version=version, now=now)
     why["considered"] = placement.considered
     why["rejected"] = [
         [r.agent.agent_id, _short(r.agent.name), r.reason.value] for r in _telling(placement)[:MAX_REJECTED]
@@ -55,7 +57,7 @@ def of_pull(
     lost: Sequence[tuple[int, str]], version: int, now: int,
 ) -> dict[str, Any]:  # fmt: skip
     """Why an agent who is free took this item: it had the smallest key among his lanes."""
-    why = _base(item, step, item.step_entered_at, trigger, version, now)
+    why = _base(item, step, item.step_entered_at, trigger=trigger, version=version, now=now)
     why["considered"] = 1
     why["heads"] = others
     if next_key is not None:
@@ -66,7 +68,9 @@ def of_pull(
     return why
 
 
-def of_people(item: Item, *, trigger: str, agent_id: int | None, name: str, by: str, now: int) -> dict[str, Any]:
+def of_people(
+    item: Item, *, trigger: str, agent_id: int | None, name: str, by: str, now: int
+) -> dict[str, Any]:
     """A person decided: take, transfer, release."""
     return {
         "v": 1, "trigger": trigger, "by": by, "key": _key(item), "waited_ms": max(now - item.ready_at, 0),
@@ -74,7 +78,7 @@ def of_people(item: Item, *, trigger: str, agent_id: int | None, name: str, by: 
     }  # fmt: skip
 
 
-def _base(item: Item, step: Step, entered_at: int, trigger: str, version: int, now: int) -> dict[str, Any]:
+def _base(item: Item, step: Step, entered_at: int, *, trigger: str, version: int, now: int) -> dict[str, Any]:
     return {
         "v": 1,
         "trigger": trigger,

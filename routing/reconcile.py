@@ -42,12 +42,17 @@ async def recount(uow: UnitOfWork) -> list[dict[str, Any]]:
 
 
 async def differences(uow: UnitOfWork, *, agents: list[int] | None = None) -> list[dict[str, Any]]:
-    """Where the counters differ from what is held: one dict per slot, and per agent for the load (channel None)."""
+    """Where the counters differ from what is held: one dict per slot, and per agent for the load (channel
+    None).
+    """
     open_ = select(
         offer.c.agent_id, offer.c.channel, func.count().label("n"), func.sum(offer.c.weight).label("w")
     ).where(offer.c.state == "open")
     live = select(
-        assignment.c.agent_id, assignment.c.channel, func.count().label("n"), func.sum(assignment.c.weight).label("w")
+        assignment.c.agent_id,
+        assignment.c.channel,
+        func.count().label("n"),
+        func.sum(assignment.c.weight).label("w"),
     ).where(assignment.c.ended_at.is_(None), assignment.c.holds_slot)
     if agents is not None:
         open_ = open_.where(offer.c.agent_id.in_(agents))
@@ -58,9 +63,9 @@ async def differences(uow: UnitOfWork, *, agents: list[int] | None = None) -> li
     ).subquery()
     held: dict[tuple[int, str], tuple[int, int]] = {}
     for row in await uow.rows(
-        select(both.c.agent_id, both.c.channel, func.sum(both.c.n).label("n"), func.sum(both.c.w).label("w")).group_by(
-            both.c.agent_id, both.c.channel
-        )
+        select(
+            both.c.agent_id, both.c.channel, func.sum(both.c.n).label("n"), func.sum(both.c.w).label("w")
+        ).group_by(both.c.agent_id, both.c.channel)
     ):
         held[row["agent_id"], row["channel"]] = (int(row["n"]), int(row["w"]))
     slots = select(agent_slot)

@@ -1,7 +1,7 @@
 """A team's routing settings: defaults, reading them from `team.settings`, clear errors for wrong ones.
 
-The JSON may also hold keys of other parts of the product; only ours are read. Seconds in the JSON end in `_s`,
-inside everything is milliseconds.
+The JSON may also hold keys of other parts of the product; only ours are read. Seconds in the JSON end in
+`_s`, inside everything is milliseconds.
 """
 
 from collections.abc import Mapping
@@ -33,9 +33,9 @@ When = int | Share
 class ChannelSettings:
     """How one channel is routed. Durations are ms.
 
-    `reserve_ms`: the usual handling time; no window opened for the manager's sake may eat into it. `interrupts`:
-    channels whose load does not count when this one is offered. `inactive_ms`: an assigned item that was silent so
-    long gives its place back.
+    `reserve_ms`: the usual handling time; no window opened for the manager's sake may eat into it.
+    `interrupts`: channels whose load does not count when this one is offered. `inactive_ms`: an assigned
+    item that was silent so long gives its place back.
     """
 
     mode: str
@@ -54,7 +54,9 @@ class ChannelSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepSettings:
-    """One ring of the bullseye: who may serve from `at` on. `skip_if_empty`: with nobody online, go on at once."""
+    """One ring of the bullseye: who may serve from `at` on. `skip_if_empty`: with nobody online, go on at
+    once.
+    """
 
     scope: str
     at: When = 0
@@ -66,24 +68,55 @@ _ASYNC_BOOSTS = {"urgent": 4 * HOUR, "high": HOUR, "normal": 0, "low": -2 * HOUR
 
 DEFAULT_CHANNELS: Mapping[str, ChannelSettings] = {
     Channel.VOICE: ChannelSettings(
-        mode="offer", timeout_ms=20 * SECOND, max_wait_ms=MINUTE, maximum=1, weight=100, sticky_wait=15 * SECOND,
-        reserve_ms=0, interrupts=frozenset({Channel.ASYNC}), boosts=_LIVE_BOOSTS, vip_boost_ms=2 * MINUTE,
+        mode="offer",
+        timeout_ms=20 * SECOND,
+        max_wait_ms=MINUTE,
+        maximum=1,
+        weight=100,
+        sticky_wait=15 * SECOND,
+        reserve_ms=0,
+        interrupts=frozenset({Channel.ASYNC}),
+        boosts=_LIVE_BOOSTS,
+        vip_boost_ms=2 * MINUTE,
         wrapup_ms=30 * SECOND,
     ),
     Channel.CHAT: ChannelSettings(
-        mode="offer", timeout_ms=25 * SECOND, max_wait_ms=3 * MINUTE, maximum=4, weight=25, sticky_wait=45 * SECOND,
-        reserve_ms=MINUTE, interrupts=frozenset({Channel.ASYNC}), boosts=_LIVE_BOOSTS, vip_boost_ms=2 * MINUTE,
+        mode="offer",
+        timeout_ms=25 * SECOND,
+        max_wait_ms=3 * MINUTE,
+        maximum=4,
+        weight=25,
+        sticky_wait=45 * SECOND,
+        reserve_ms=MINUTE,
+        interrupts=frozenset({Channel.ASYNC}),
+        boosts=_LIVE_BOOSTS,
+        vip_boost_ms=2 * MINUTE,
         inactive_ms=10 * MINUTE,
     ),
     Channel.ASYNC: ChannelSettings(
-        mode="assign", timeout_ms=2 * MINUTE, max_wait_ms=8 * HOUR, maximum=10, weight=10, sticky_wait=Share(0.5),
-        reserve_ms=15 * MINUTE, boosts=_ASYNC_BOOSTS, vip_boost_ms=2 * HOUR,
+        mode="assign",
+        timeout_ms=2 * MINUTE,
+        max_wait_ms=8 * HOUR,
+        maximum=10,
+        weight=10,
+        sticky_wait=Share(0.5),
+        reserve_ms=15 * MINUTE,
+        boosts=_ASYNC_BOOSTS,
+        vip_boost_ms=2 * HOUR,
     ),
     Channel.CALLBACK: ChannelSettings(
-        mode="offer", timeout_ms=30 * SECOND, max_wait_ms=5 * MINUTE, maximum=1, weight=100, sticky_wait=MINUTE,
-        reserve_ms=0, interrupts=frozenset({Channel.ASYNC}), boosts=_LIVE_BOOSTS, vip_boost_ms=2 * MINUTE,
+        mode="offer",
+        timeout_ms=30 * SECOND,
+        max_wait_ms=5 * MINUTE,
+        maximum=1,
+        weight=100,
+        sticky_wait=MINUTE,
+        reserve_ms=0,
+        interrupts=frozenset({Channel.ASYNC}),
+        boosts=_LIVE_BOOSTS,
+        vip_boost_ms=2 * MINUTE,
     ),
-}  # fmt: skip
+}
 DEFAULT_STEPS: tuple[StepSettings, ...] = (
     StepSettings(scope="manager", skip_if_empty=True),
     StepSettings(scope="sticky", skip_if_empty=True),
@@ -96,11 +129,12 @@ DEFAULT_STEPS: tuple[StepSettings, ...] = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TeamSettings:
-    """Everything a team can say about its routing. `version` grows with each edit and is stored with decisions.
+    """Everything a team can say about its routing. `version` grows with each edit and is stored with
+    decisions.
 
-    `after_hours`: what happens when the team's calendar is closed. park (default): wait for the opening; online:
-    whoever is online all the same may serve; ignore: the calendar does not matter. Items of a priority in `on_call`
-    (and VIPs if `on_call_vip`) are never parked.
+    `after_hours`: what happens when the team's calendar is closed. park (default): wait for the opening;
+    online: whoever is online all the same may serve; ignore: the calendar does not matter. Items of a
+    priority in `on_call` (and VIPs if `on_call_vip`) are never parked.
     """
 
     channels: Mapping[str, ChannelSettings] = field(default_factory=lambda: DEFAULT_CHANNELS)
@@ -138,11 +172,11 @@ class SettingsError(Invalid):
 def parse(data: Any) -> TeamSettings:
     """Settings of their JSON form; what is missing has its default.
 
-    Keys: `channels.<voice|chat|async|callback>.{mode, timeout_s, max_wait_s, max, weight, sticky_wait, reserve_s,
-    interrupts, boosts_s, vip_boost_s, wrapup_s, inactive_s}`, `steps` (list of {scope, at, skip_if_empty}; `at` and
-    `sticky_wait` are seconds or "25%"), `overflow` (team ids), `after_hours`, `on_call` {priorities, vip},
-    `lead_max_wait_s`, `load_max`, `exclude_s`, `misses_to_break`, `rounds_per_step`, `enforce_shifts`, `default`,
-    `version`.
+    Keys: `channels.<voice|chat|async|callback>.{mode, timeout_s, max_wait_s, max, weight, sticky_wait,
+    reserve_s, interrupts, boosts_s, vip_boost_s, wrapup_s, inactive_s}`, `steps` (list of {scope, at,
+    skip_if_empty}; `at` and `sticky_wait` are seconds or "25%"), `overflow` (team ids), `after_hours`,
+    `on_call` {priorities, vip}, `lead_max_wait_s`, `load_max`, `exclude_s`, `misses_to_break`,
+    `rounds_per_step`, `enforce_shifts`, `default`, `version`.
 
     Raises:
         SettingsError: 422, naming the wrong field.
@@ -177,7 +211,9 @@ def parse(data: Any) -> TeamSettings:
 
 
 def read(data: Any) -> tuple[TeamSettings, str | None]:
-    """As `parse`, but stored settings that became wrong must not stop routing: defaults and the error's text."""
+    """As `parse`, but stored settings that became wrong must not stop routing: defaults and the error's
+    text.
+    """
     try:
         return parse(data), None
     except SettingsError as error:

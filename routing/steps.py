@@ -1,6 +1,7 @@
 """The step plan of an item: who may serve it, ring by ring, and when the next ring opens. Pure.
 
-Steps only widen: the lanes of a step contain those of all steps before it. Two rings that come out the same are one.
+Steps only widen: the lanes of a step contain those of all steps before it. Two rings that come out the same
+are one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,9 @@ _PERSONAL = ("manager", "sticky", "directed")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One ring. `lanes` are all that may serve now; `agent_id` is set on a ring of one person; `starts_at` in ms."""
+    """One ring. `lanes` are all that may serve now; `agent_id` is set on a ring of one person; `starts_at`
+    in ms.
+    """
 
     no: int
     scope: str
@@ -119,14 +122,16 @@ def leave_at(
     if step.no + 1 >= len(steps):
         return None
     if step.personal:
-        return _window_end(step, item, entered_at, agents.get(step.agent_id or 0), settings, now)
+        return _window_end(step, item, entered_at, agents.get(step.agent_id or 0), settings=settings, now=now)
     return steps[step.no + 1].starts_at
 
 
 def _window_end(
-    step: Step, item: Item, entered_at: int, agent: AgentView | None, settings: TeamSettings, now: int
+    step: Step, item: Item, entered_at: int, agent: AgentView | None, *, settings: TeamSettings, now: int
 ) -> int:
-    """How long an item waits for one person: never so long that the waiting itself would break the promise."""
+    """How long an item waits for one person: never so long that the waiting itself would break the
+    promise.
+    """
     rules = settings.channel(item.channel)
     latest = target_at(item) - rules.reserve_ms
     if agent is None or item.excludes(agent.agent_id, now):

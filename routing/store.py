@@ -18,7 +18,7 @@ from routing.business_time import Calendar
 from routing.calendar_spec import CalendarError
 from routing.decide import Hours
 from routing.machine import Holding
-from routing.model import LIVE, AgentView, Item, Slot
+from routing.model import LIVE, AgentView, Item, RowLike, Slot
 from routing.schema import agent_lane, agent_slot, agent_state, assignment, lane, offer, sla_clock, work_item
 from routing.schema import calendar as calendar_table
 from routing.settings import DEFAULTS, TeamSettings, read
@@ -88,7 +88,8 @@ async def team_context(conn: AsyncConnection, team_id: int | None) -> TeamContex
     return TeamContext(settings, calendar_of(row["spec"]), row["name"], problem)
 
 
-# --- items ----------------------------------------------------------------------------------------------------
+# --- items
+# ----------------------------------------------------------------------------------------------------
 async def item(uow: UnitOfWork, item_id: int) -> Item | None:
     row = await uow.row(select(work_item).where(work_item.c.id == item_id))
     return Item.from_row(row) if row else None
@@ -96,9 +97,7 @@ async def item(uow: UnitOfWork, item_id: int) -> Item | None:
 
 async def lock_item(uow: UnitOfWork, item_id: int, *, skip_locked: bool = False) -> Item | None:
     """The item, locked. With `skip_locked`, None also if another transaction has it."""
-    row = await uow.row(
-        uow.lock(select(work_item).where(work_item.c.id == item_id), skip_locked=skip_locked)
-    )
+    row = await uow.row(uow.lock(select(work_item).where(work_item.c.id == item_id), skip_locked=skip_locked))
     return Item.from_row(row) if row else None
 
 
@@ -116,10 +115,8 @@ async def lock_live(uow: UnitOfWork, source_kind: str, source_id: int) -> Item |
     return Item.from_row(row) if row else None
 
 
-async def lock_inquiry(uow: UnitOfWork, inquiry_id: int, *, skip_locked: bool = False) -> Mapping[str, Any] | None:
-    return await uow.row(
-        uow.lock(select(inquiry).where(inquiry.c.id == inquiry_id), skip_locked=skip_locked)
-    )
+async def lock_inquiry(uow: UnitOfWork, inquiry_id: int, *, skip_locked: bool = False) -> RowLike | None:
+    return await uow.row(uow.lock(select(inquiry).where(inquiry.c.id == inquiry_id), skip_locked=skip_locked))
 
 
 async def holdings(uow: UnitOfWork, item_id: int) -> list[Holding]:
@@ -141,7 +138,7 @@ async def holdings(uow: UnitOfWork, item_id: int) -> list[Holding]:
     return held
 
 
-def holding_of_offer(row: Mapping[str, Any]) -> Holding:
+def holding_of_offer(row: RowLike) -> Holding:
     return Holding(
         id=row["id"], agent_id=row["agent_id"], channel=row["channel"], weight=row["weight"], assignment=False
     )
@@ -159,19 +156,23 @@ async def reply_due(conn: AsyncConnection, inquiry_id: int) -> int | None:
     return None if value is None else int(value)
 
 
-# --- agents ---------------------------------------------------------------------------------------------------
+# --- agents
+# ---------------------------------------------------------------------------------------------------
 async def candidates(
     conn: AsyncConnection, lanes: Mapping[str, int], *, channel: str, also: Collection[int] = (),
     skills: Collection[str] = (), now: int, everybody: bool = False,
 ) -> list[AgentView]:  # fmt: skip
-    """Agents of these lanes that are there, those with room in the channel first, then the longest idle; those in
-    `also` whatever their presence. `everybody`: all members of the lanes, for an explanation.
+    """Agents of these lanes that are there, those with room in the channel first, then the longest idle;
+    those in `also` whatever their presence. `everybody`: all members of the lanes, for an explanation.
     """
     if not lanes:
         return []
     signatures = {lane_id: signature for signature, lane_id in lanes.items()}
-    wanted = or_(agent_state.c.routable, agent_lane.c.agent_id.in_(list(also))) if also else agent_state.c.routable
-    # The busy ones are wanted too, as proof that somebody is there, but must not push a free one over the limit.
+    wanted = (
+        or_(agent_state.c.routable, agent_lane.c.agent_id.in_(list(also))) if also else agent_state.c.routable
+    )
+    # The busy ones are wanted too, as proof that somebody is there, but must not push a free one over the
+    # limit.
     busy = case((agent_slot.c.used < agent_slot.c.max, 0), else_=1)
     statement = (
         select(agent_lane.c.agent_id, agent_lane.c.lane_id)
@@ -221,7 +222,7 @@ async def views(
     return [replace(found[i], lanes=frozenset(memberships[i])) for i in ids if i in found]
 
 
-def _view(row: Mapping[str, Any], slots: Mapping[str, Slot], skills: Mapping[str, int], now: int) -> AgentView:
+def _view(row: RowLike, slots: Mapping[str, Slot], skills: Mapping[str, int], now: int) -> AgentView:
     shift = calendar_of(row["spec"])
     in_shift = shift is None or shift.is_open(now)
     base = AgentView(
@@ -249,7 +250,9 @@ async def scarcity(conn: AsyncConnection, agent_ids: Sequence[int]) -> dict[int,
     somebody_else = (
         select(others.c.agent_id)
         .join(agent_state, agent_state.c.agent_id == others.c.agent_id)
-        .where(others.c.lane_id == mine.c.lane_id, others.c.agent_id != mine.c.agent_id, agent_state.c.routable)
+        .where(
+            others.c.lane_id == mine.c.lane_id, others.c.agent_id != mine.c.agent_id, agent_state.c.routable
+        )
         .exists()
     )
     rows = await conn.execute(
@@ -259,4 +262,3 @@ async def scarcity(conn: AsyncConnection, agent_ids: Sequence[int]) -> dict[int,
         .group_by(mine.c.agent_id)
     )
     return {agent_id: int(n) for agent_id, n in rows}
-

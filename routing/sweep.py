@@ -1,8 +1,8 @@
 """What becomes due without anybody doing anything: offers, steps, wake-ups, leases, the poll of the lanes.
 
-Each sweeper handles what is due now, one small transaction per thing so that nobody waits long for a lock, and
-returns the next due instant (ms) or None. Any number of processes may sweep: who finds a thing locked leaves it to the
-other. Rows are judged by their own instants, not by when the sweep came.
+Each sweeper handles what is due now, one small transaction per thing so that nobody waits long for a lock,
+and returns the next due instant (ms) or None. Any number of processes may sweep: who finds a thing locked
+leaves it to the other. Rows are judged by their own instants, not by when the sweep came.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -36,7 +36,9 @@ async def sweep_offers(db: Database) -> int | None:
     for offer_id in due:
         async with db.transaction() as uow:
             await offers.expire(uow, offer_id)
-    return await _next(db, select(offer.c.expires_at).where(offer.c.state == "open").order_by(offer.c.expires_at))
+    return await _next(
+        db, select(offer.c.expires_at).where(offer.c.state == "open").order_by(offer.c.expires_at)
+    )
 
 
 async def sweep_steps(db: Database) -> int | None:
@@ -65,7 +67,9 @@ async def sweep_steps(db: Database) -> int | None:
 
 
 async def sweep_wakeups(db: Database) -> int | None:
-    """Parked items whose time has come, wrap-ups that are over, chats that fell silent or lost their agent."""
+    """Parked items whose time has come, wrap-ups that are over, chats that fell silent or lost their
+    agent.
+    """
     now = db.clock.now_ms()
     due = await _ids(
         db,
@@ -98,7 +102,8 @@ async def sweep_leases(db: Database) -> int | None:
         async with db.transaction() as uow:
             await presence.lapse(uow, agent_id)
     return await _next(
-        db, select(agent_state.c.lease_until).where(agent_state.c.routable).order_by(agent_state.c.lease_until)
+        db,
+        select(agent_state.c.lease_until).where(agent_state.c.routable).order_by(agent_state.c.lease_until),
     )
 
 

@@ -1,4 +1,6 @@
-"""The numbers of the wallboard. Reads only; every question is bounded by what is open now, never by the history."""
+"""The numbers of the wallboard. Reads only; every question is bounded by what is open now, never by the
+history.
+"""
 
 from typing import Any
 
@@ -32,7 +34,10 @@ async def _teams(conn: AsyncConnection, now: int) -> list[dict[str, Any]]:
     waiting: dict[int | None, dict[str, int]] = {}
     rows = await conn.execute(
         select(
-            work_item.c.team_id, work_item.c.state, func.count().label("n"), func.min(work_item.c.ready_at).label("t")
+            work_item.c.team_id,
+            work_item.c.state,
+            func.count().label("n"),
+            func.min(work_item.c.ready_at).label("t"),
         )
         .where(work_item.c.state.in_(("parked", "waiting", "offered")))
         .group_by(work_item.c.team_id, work_item.c.state)
@@ -57,7 +62,9 @@ async def _teams(conn: AsyncConnection, now: int) -> list[dict[str, Any]]:
         .group_by(team_member.c.team_id)
     )
     people = {r["team_id"]: r for r in members.mappings()}
-    names = (await conn.execute(select(team.c.id, team.c.name).where(team.c.active).order_by(team.c.name))).all()
+    names = (
+        await conn.execute(select(team.c.id, team.c.name).where(team.c.active).order_by(team.c.name))
+    ).all()
     shown = []
     for team_id, name in [*names, *([(None, "")] if None in waiting else [])]:
         queue = waiting.get(team_id, {"waiting": 0, "parked": 0, "oldest": now})
@@ -142,17 +149,25 @@ async def _agents(conn: AsyncConnection, now: int) -> list[dict[str, Any]]:
 async def _breaches(conn: AsyncConnection) -> list[dict[str, Any]]:
     rows = await conn.execute(
         select(
-            sla_clock.c.metric, sla_clock.c.breached_at, sla_clock.c.breach_at, inquiry.c.id, inquiry.c.subject,
-            inquiry.c.kind, inquiry.c.priority, inquiry.c.team_id, inquiry.c.assignee_id,
+            sla_clock.c.metric,
+            sla_clock.c.breached_at,
+            sla_clock.c.breach_at,
+            inquiry.c.id,
+            inquiry.c.subject,
+            inquiry.c.kind,
+            inquiry.c.priority,
+            inquiry.c.team_id,
+            inquiry.c.assignee_id,
         )
         .join(inquiry, inquiry.c.id == sla_clock.c.inquiry_id)
         .where(
-            sla_clock.c.state.in_(("active", "paused")), sla_clock.c.breached_at.is_not(None),
+            sla_clock.c.state.in_(("active", "paused")),
+            sla_clock.c.breached_at.is_not(None),
             inquiry.c.status.in_(_OPEN),
         )
         .order_by(sla_clock.c.breached_at.desc(), sla_clock.c.id)
         .limit(MAX_BREACHES)
-    )  # fmt: skip
+    )
     return [
         {
             "inquiry": {

@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import and_, case, exists, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from crm_core.envelope import Envelope, IdentityKind
 from crm_core.schema import agent, contact, identity, inbox, team_member
 from routing.model import Channel
 from routing.schema import agent_slot, agent_state
@@ -25,14 +26,13 @@ class CallTarget:
 
 
 async def where_to_send_call(
-    conn: AsyncConnection, envelope: Any, inbox_config: Any, *, now: int | None = None
+    conn: AsyncConnection, envelope: Envelope, inbox_config: Any, *, now: int | None = None
 ) -> CallTarget | None:
     """The contact's manager if he is free, else the agent of the inbox's team who is longest idle, else None.
 
-    Args:
-        envelope: the ringing call; its identities (or `call.from_number`) tell who calls.
-        inbox_config: anything with the inbox's `id`.
-        now: ms UTC for judging leases; None trusts `routable`, which the sweeper keeps within a second.
+    `envelope`: the ringing call; its identities (or `call.from_number`) tell who calls.
+    `inbox_config`: anything with the inbox's `id`.
+    `now`: ms UTC for judging leases; None trusts `routable`, which the sweeper keeps within a second.
     """
     phones = caller_numbers(envelope)
     caller = None
@@ -42,7 +42,11 @@ async def where_to_send_call(
                 await conn.execute(
                     select(contact.c.id, contact.c.name, contact.c.manager_id)
                     .join(identity, identity.c.contact_id == contact.c.id)
-                    .where(identity.c.kind == "phone", identity.c.value.in_(phones), contact.c.merged_into_id.is_(None))
+                    .where(
+                        identity.c.kind == "phone",
+                        identity.c.value.in_(phones),
+                        contact.c.merged_into_id.is_(None),
+                    )
                     .order_by(identity.c.verified_at.is_(None), contact.c.id)
                     .limit(1)
                 )
@@ -63,7 +67,8 @@ async def where_to_send_call(
         select(inbox.c.id)
         .outerjoin(team_member, team_member.c.team_id == inbox.c.team_id)
         .where(
-            inbox.c.id == inbox_config.id, or_(inbox.c.team_id.is_(None), team_member.c.agent_id == agent.c.id)
+            inbox.c.id == inbox_config.id,
+            or_(inbox.c.team_id.is_(None), team_member.c.agent_id == agent.c.id),
         )
         .correlate(agent)
     )
@@ -94,16 +99,10 @@ async def where_to_send_call(
     )  # fmt: skip
 
 
-def caller_numbers(envelope: Any) -> list[str]:
+def caller_numbers(envelope: Envelope) -> list[str]:
     """E.164 numbers of who calls, from the envelope's sender."""
     found: list[str] = []
-    call = getattr(envelope, "call", None)
-    number = getattr(call, "from_number", None)
-    if isinstance(number, str) and number:
-        found.append(number)
-    for hint in getattr(envelope, "identities", ()) or ():
-        kind = str(getattr(hint, "kind", ""))
-        value = getattr(hint, "value", None)
-        if kind == "phone" and isinstance(value, str):
-            found.append(value)
+    if envelope.call is not None and envelope.call.from_number:
+        found.append(envelope.call.from_number)
+    found += [c.value for c in envelope.sender.identities if c.kind == IdentityKind.PHONE]
     return list(dict.fromkeys(found))
