@@ -34,7 +34,16 @@ dialog = Table(
     Column("created_at", Ms, nullable=False),
     Column("updated_at", Ms, nullable=False),
 )
-Index("uq_dialog_active", dialog.c.conversation_id, unique=True, postgresql_where=dialog.c.state == "active",
-      sqlite_where=dialog.c.state == "active")
-Index("ix_dialog_idle_at", dialog.c.idle_at, postgresql_where=dialog.c.idle_at.is_not(None),
-      sqlite_where=dialog.c.idle_at.is_not(None))
+Index(
+    "uq_dialog_active",
+    dialog.c.conversation_id,
+    unique=True,
+    postgresql_where=dialog.c.state == "active",
+    sqlite_where=dialog.c.state == "active",
+)
+Index(
+    "ix_dialog_idle_at",
+    dialog.c.idle_at,
+    postgresql_where=dialog.c.idle_at.is_not(None),
+    sqlite_where=dialog.c.idle_at.is_not(None),
+)

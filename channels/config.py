@@ -11,5 +11,13 @@ def inbox_config(row: Mapping[str, Any]) -> InboxConfig:
     config = dict(row["config"])
     if row["address"] and "address" not in config:
         config["address"] = row["address"]
-    return InboxConfig(id=row["id"], key=row["key"], channel=row["channel"], name=row["name"], secret=row["secret"],
-                       config=config, region=row["region"], language=row["language"])
+    return InboxConfig(
+        id=row["id"],
+        key=row["key"],
+        channel=row["channel"],
+        name=row["name"],
+        secret=row["secret"],
+        config=config,
+        region=row["region"],
+        language=row["language"],
+    )

@@ -57,7 +57,9 @@ class RawItem:
     body: bytes
     content_type: str = "application/json"
     order: int = 0
-    meta: Mapping[str, str] = field(default_factory=dict)  # what parse needs of headers, e.g. envelope recipient
+    meta: Mapping[str, str] = field(
+        default_factory=dict
+    )  # what parse needs of headers, e.g. envelope recipient
     received_at: int = 0
 
 
@@ -122,7 +124,9 @@ class ChannelSpec:
     idempotent_send: bool = False
     offer_channel: str = "async"  # routing's channel: voice | chat | async
     reply_window_s: int | None = None
-    rate_per_key: Mapping[str, float] = field(default_factory=dict)  # messages per second: {"account": 25, "chat": 1}
+    rate_per_key: Mapping[str, float] = field(
+        default_factory=dict
+    )  # messages per second: {"account": 25, "chat": 1}
 
 
 class ChannelError(Exception):
@@ -139,8 +143,14 @@ class ChannelError(Exception):
 class Transient(ChannelError):
     """Try again later: network before the request left, 5xx."""
 
-    def __init__(self, detail: str, *, retry_after_s: float | None = None, sent_parts: int = 0,
-                 external_ids: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        detail: str,
+        *,
+        retry_after_s: float | None = None,
+        sent_parts: int = 0,
+        external_ids: tuple[str, ...] = (),
+    ) -> None:
         super().__init__(detail, sent_parts=sent_parts, external_ids=external_ids)
         self.retry_after_s = retry_after_s
 
@@ -201,7 +211,9 @@ class Channel(ABC):
         """Cut a verified request into items. Raises Malformed; never anything else."""
         raise Malformed("this channel has no webhook")
 
-    def acknowledge(self, request: RawRequest, inbox: InboxConfig, decision: CallDecision | None) -> HttpAnswer:
+    def acknowledge(
+        self, request: RawRequest, inbox: InboxConfig, decision: CallDecision | None
+    ) -> HttpAnswer:
         """The exact answer the provider wants after the items are stored."""
         return HttpAnswer()
 
@@ -215,10 +227,13 @@ class Channel(ABC):
 
     def parse(self, item: RawItem, inbox: InboxConfig) -> list[Envelope]:
         """Pure and total: never raises on any bytes, returns UNSUPPORTED envelopes on surprise. Raises Malformed
-        only where the bytes hold nothing that a person could be shown; the row is then quarantined."""
+        only where the bytes hold nothing that a person could be shown; the row is then quarantined.
+        """
         raise NotImplementedError
 
-    async def run(self, inbox: InboxConfig, sink: InboundSink, ctx: ChannelContext, stop: asyncio.Event) -> None:
+    async def run(
+        self, inbox: InboxConfig, sink: InboundSink, ctx: ChannelContext, stop: asyncio.Event
+    ) -> None:
         """Poll or listen until `stop` is set. One owner at a time by lease. Returns at once if not configured."""
         return
 
@@ -226,7 +241,9 @@ class Channel(ABC):
         """Deliver. Raises one of the ChannelErrors, nothing else."""
         raise NotConfigured(f"{self.spec.key} cannot send")
 
-    async def answer_action(self, envelope_data: Mapping[str, Any], inbox: InboxConfig, ctx: ChannelContext) -> bool:
+    async def answer_action(
+        self, envelope_data: Mapping[str, Any], inbox: InboxConfig, ctx: ChannelContext
+    ) -> bool:
         """Tell the channel that a pressed button was heard, where it wants that. Never raises."""
         return False
 
@@ -238,7 +255,9 @@ class Channel(ABC):
         """Stream an attachment's bytes. Raises ChannelErrors."""
         raise NotConfigured(f"{self.spec.key} has no files to fetch")
 
-    async def originate(self, request: OriginateRequest, inbox: InboxConfig, ctx: ChannelContext) -> OriginateResult:
+    async def originate(
+        self, request: OriginateRequest, inbox: InboxConfig, ctx: ChannelContext
+    ) -> OriginateResult:
         raise NotConfigured(f"{self.spec.key} cannot dial")
 
     async def set_up(self, inbox: InboxConfig, ctx: ChannelContext) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, or_, select, true
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from crm_core.db.uow import Row, UnitOfWork
+from crm_core.db.uow import Row, UnitOfWork, read_row
 from crm_core.errors import Forbidden, NotFound
 from crm_core.events import Audience
 from crm_core.schema import inquiry
@@ -61,15 +61,17 @@ def may_read_inquiry(actor: Actor, row: Mapping[str, Any]) -> bool:
     )
 
 
-async def access_inquiry(source: UnitOfWork | AsyncConnection, actor: Actor, inquiry_id: int, *,
-                         for_update: bool = False) -> Row:
+async def access_inquiry(
+    source: UnitOfWork | AsyncConnection, actor: Actor, inquiry_id: int, *, for_update: bool = False
+) -> Row:
     """The inquiry if the actor may read it. Raises NotFound both for a missing and for a foreign one: an id must
-    not tell outsiders that it exists."""
+    not tell outsiders that it exists.
+    """
     conn = source.conn if isinstance(source, UnitOfWork) else source
     statement = select(inquiry).where(inquiry.c.id == inquiry_id)
     if for_update and isinstance(source, UnitOfWork):
         statement = source.lock(statement)
-    row = (await conn.execute(statement)).mappings().first()
+    row = await read_row(conn, statement)
     if row is None or not may_read_inquiry(actor, row):
         raise NotFound(f"no inquiry {inquiry_id}", params={"inquiry_id": inquiry_id})
     return row
@@ -89,4 +91,6 @@ def inquiry_audience(row: Mapping[str, Any], *also: int | None) -> Audience:
     """Who hears of this inquiry: its team, its assignee, and `also` (a former assignee, say)."""
     agents = {a for a in (row["assignee_id"], *also) if a is not None}
     team = row["team_id"]
-    return Audience(teams=(team,) if team is not None else (), agents=tuple(sorted(agents)), everyone=team is None)
+    return Audience(
+        teams=(team,) if team is not None else (), agents=tuple(sorted(agents)), everyone=team is None
+    )

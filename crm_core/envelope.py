@@ -73,7 +73,8 @@ class Sender:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InboundAttachment:
     """A file that came with an envelope. Either `content` is here already (email) or `provider_ref` says how to
-    fetch it later (`Channel.fetch`). `refused` names why it will never be stored, e.g. `too_big`."""
+    fetch it later (`Channel.fetch`). `refused` names why it will never be stored, e.g. `too_big`.
+    """
 
     name: str
     mime: str
@@ -100,7 +101,9 @@ class CallEvent:
     agent_ext: str | None = None
     agent_leg: bool = False  # this leg is one of our people's, not the customer's
     queue: str | None = None
-    state: str = "initiated"  # initiated | ringing | answered | held | transferred | ended | recording_ready | note
+    state: str = (
+        "initiated"  # initiated | ringing | answered | held | transferred | ended | recording_ready | note
+    )
     seq: int | None = None
     cause: str | None = None
     disposition: str | None = None
@@ -116,7 +119,9 @@ class CallEvent:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThreadHints:
     reply_token: str | None = None
-    message_ids: tuple[str, ...] = ()  # strongest first: In-Reply-To, then References from the last to the first
+    message_ids: tuple[
+        str, ...
+    ] = ()  # strongest first: In-Reply-To, then References from the last to the first
     subject_token: str | None = None
     start_payload: str | None = None  # Telegram deep link
 
@@ -150,7 +155,8 @@ class Envelope:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Button:
     """A choice shown under a message. `value` comes back in an ACTION envelope; `request` = "contact" asks the
-    channel for the customer's own phone number where it can (Telegram)."""
+    channel for the customer's own phone number where it can (Telegram).
+    """
 
     label: str
     value: str = ""

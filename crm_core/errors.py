@@ -16,7 +16,9 @@ class SwitchboardError(Exception):
     code = "error"
     http_status = 500
 
-    def __init__(self, detail: str = "", *, code: str | None = None, params: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, detail: str = "", *, code: str | None = None, params: Mapping[str, Any] | None = None
+    ) -> None:
         super().__init__(detail or self.code)
         self.detail = detail
         if code is not None:

@@ -8,10 +8,11 @@ order. A cursor is `(tx, id)`, written "tx-id" (ADR 0003).
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import literal_column, select, tuple_
+from sqlalchemy import ColumnElement, literal_column, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
+from typing_extensions import override
 
-from crm_core.db.uow import Row
+from crm_core.db.uow import Row, read_rows
 from crm_core.errors import Invalid
 from crm_core.schema import event
 
@@ -21,6 +22,7 @@ class Cursor:
     tx: int = 0
     id: int = 0
 
+    @override
     def __str__(self) -> str:
         return f"{self.tx}-{self.id}"
 
@@ -35,20 +37,23 @@ class Cursor:
         return cls(int(left), int(right))
 
 
-async def read_after(conn: AsyncConnection, cursor: Cursor, *, limit: int = 500, tx_offset: int = 0
-                     ) -> tuple[Sequence[Row], Cursor]:
+async def read_after(
+    conn: AsyncConnection, cursor: Cursor, *, limit: int = 500, tx_offset: int = 0
+) -> tuple[Sequence[Row], Cursor]:
     """Committed events behind `cursor`, oldest first, and the cursor behind the last of them.
 
     `tx_offset` is the Database's; events of transactions that might still be overtaken are left for the next call.
     """
     statement = (
-        select(event).where(tuple_(event.c.tx, event.c.id) > tuple_(cursor.tx, cursor.id))
-        .order_by(event.c.tx, event.c.id).limit(limit)
+        select(event)
+        .where(tuple_(event.c.tx, event.c.id) > tuple_(cursor.tx, cursor.id))
+        .order_by(event.c.tx, event.c.id)
+        .limit(limit)
     )
     if conn.dialect.name == "postgresql":
-        horizon = literal_column("pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
+        horizon: ColumnElement[int] = literal_column("pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
         statement = statement.where(event.c.tx < horizon + tx_offset)
-    rows = (await conn.execute(statement)).mappings().all()
+    rows = await read_rows(conn, statement)
     return rows, Cursor(rows[-1]["tx"], rows[-1]["id"]) if rows else cursor
 
 
@@ -56,7 +61,7 @@ async def newest(conn: AsyncConnection, *, tx_offset: int = 0) -> Cursor:
     """The cursor behind everything that is safely committed now."""
     statement = select(event.c.tx, event.c.id).order_by(event.c.tx.desc(), event.c.id.desc()).limit(1)
     if conn.dialect.name == "postgresql":
-        horizon = literal_column("pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
+        horizon: ColumnElement[int] = literal_column("pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
         statement = statement.where(event.c.tx < horizon + tx_offset)
     row = (await conn.execute(statement)).first()
     return Cursor(row.tx, row.id) if row else Cursor()
@@ -64,7 +69,9 @@ async def newest(conn: AsyncConnection, *, tx_offset: int = 0) -> Cursor:
 
 async def oldest(conn: AsyncConnection) -> Cursor | None:
     """The first event still kept; a cursor before it needs a refetch."""
-    row = (await conn.execute(select(event.c.tx, event.c.id).order_by(event.c.tx, event.c.id).limit(1))).first()
+    row = (
+        await conn.execute(select(event.c.tx, event.c.id).order_by(event.c.tx, event.c.id).limit(1))
+    ).first()
     return Cursor(row.tx, row.id) if row else None
 
 

@@ -21,51 +21,118 @@ KINDS = ("ticket", "lead")
 STATUSES = ("new", "open", "pending", "hold", "solved", "closed")
 PRIORITIES = ("low", "normal", "high", "urgent")
 STAGES = ("new", "contacted", "qualified", "proposal", "won", "lost")
-CHANGEABLE = frozenset({
-    "kind", "status", "stage", "outcome", "subject", "priority", "language", "team_id", "assignee_id", "tags", "fields",
-    "source", "value_minor", "currency", "requirements", "snooze_until",
-})
+CHANGEABLE = frozenset(
+    {
+        "kind",
+        "status",
+        "stage",
+        "outcome",
+        "subject",
+        "priority",
+        "language",
+        "team_id",
+        "assignee_id",
+        "tags",
+        "fields",
+        "source",
+        "value_minor",
+        "currency",
+        "requirements",
+        "snooze_until",
+    }
+)
 #: a solved inquiry that nobody writes to any more is closed; what comes later opens a follow-up
 CLOSE_AFTER_MS = 4 * DAY
 _MAX_SUBJECT = 500
 
 
 async def open_inquiry(
-    uow: UnitOfWork, *, kind: str, contact: Mapping[str, Any], subject: str, channel: str,
-    conversation: Mapping[str, Any] | None = None, inbox: Mapping[str, Any] | None = None,
-    team_id: int | None = None, priority: str | None = None, language: str | None = None, source: str | None = None,
-    fields: Mapping[str, Any] | None = None, tags: tuple[str, ...] = (), held_by_bot: bool = False,
-    opened_by: str = "contact", search: str = "", first_message: Mapping[str, Any] | None = None,
+    uow: UnitOfWork,
+    *,
+    kind: str,
+    contact: Mapping[str, Any],
+    subject: str,
+    channel: str,
+    conversation: Mapping[str, Any] | None = None,
+    inbox: Mapping[str, Any] | None = None,
+    team_id: int | None = None,
+    priority: str | None = None,
+    language: str | None = None,
+    source: str | None = None,
+    fields: Mapping[str, Any] | None = None,
+    tags: tuple[str, ...] = (),
+    held_by_bot: bool = False,
+    opened_by: str = "contact",
+    search: str = "",
+    first_message: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Insert a ticket or lead and emit `inquiry.opened`. `opened_by` is "contact", "system" or "agent:<id>"."""
     if kind not in KINDS:
         raise Invalid(f"kind must be one of {', '.join(KINDS)}", code="bad_kind")
     values: dict[str, Any] = {
-        "kind": kind, "status": "new", "stage": "new" if kind == "lead" else None, "outcome": None,
-        "subject": " ".join(subject.split())[:_MAX_SUBJECT] or "(no subject)", "contact_id": contact["id"],
-        "conversation_id": conversation["id"] if conversation else None, "inbox_id": inbox["id"] if inbox else None,
-        "channel": channel, "team_id": team_id if team_id is not None else (inbox["team_id"] if inbox else None),
-        "assignee_id": None, "priority": priority or (inbox["priority"] if inbox else "normal"),
-        "language": language or (conversation["language"] if conversation else "en"), "source": source,
-        "value_minor": None, "currency": None, "tags": list(tags), "fields": dict(fields or {}), "requirements": {},
-        "held_by_bot": held_by_bot, "merged_into_id": None, "version": 1, "last_message_at": uow.now,
-        "snooze_until": None, "created_at": uow.now, "updated_at": uow.now, "solved_at": None, "closed_at": None,
+        "kind": kind,
+        "status": "new",
+        "stage": "new" if kind == "lead" else None,
+        "outcome": None,
+        "subject": " ".join(subject.split())[:_MAX_SUBJECT] or "(no subject)",
+        "contact_id": contact["id"],
+        "conversation_id": conversation["id"] if conversation else None,
+        "inbox_id": inbox["id"] if inbox else None,
+        "channel": channel,
+        "team_id": team_id if team_id is not None else (inbox["team_id"] if inbox else None),
+        "assignee_id": None,
+        "priority": priority or (inbox["priority"] if inbox else "normal"),
+        "language": language or (conversation["language"] if conversation else "en"),
+        "source": source,
+        "value_minor": None,
+        "currency": None,
+        "tags": list(tags),
+        "fields": dict(fields or {}),
+        "requirements": {},
+        "held_by_bot": held_by_bot,
+        "merged_into_id": None,
+        "version": 1,
+        "last_message_at": uow.now,
+        "snooze_until": None,
+        "created_at": uow.now,
+        "updated_at": uow.now,
+        "solved_at": None,
+        "closed_at": None,
         "search_text": normalize([subject, contact["name"], contact["search_text"], search]),
     }
     values["id"] = await uow.insert(inquiry, values)
     actor = f"contact:{contact['id']}" if opened_by == "contact" else opened_by
-    await uow.emit(DomainEvent(
-        kind="inquiry.opened", subject_kind="inquiry", subject_id=values["id"], actor=actor, inquiry_id=values["id"],
-        conversation_id=values["conversation_id"], payload={"inquiry": inquiry_brief(values)},
-        audience=inquiry_audience(values),
-        context={"inquiry": values, "contact": contact, "conversation": conversation, "inbox": inbox,
-                 "message": first_message},
-    ))
+    await uow.emit(
+        DomainEvent(
+            kind="inquiry.opened",
+            subject_kind="inquiry",
+            subject_id=values["id"],
+            actor=actor,
+            inquiry_id=values["id"],
+            conversation_id=values["conversation_id"],
+            payload={"inquiry": inquiry_brief(values)},
+            audience=inquiry_audience(values),
+            context={
+                "inquiry": values,
+                "contact": contact,
+                "conversation": conversation,
+                "inbox": inbox,
+                "message": first_message,
+            },
+        )
+    )
     return values
 
 
-async def change(uow: UnitOfWork, inquiry_id: int, changes: Mapping[str, Any], *, actor: str,
-                 expected_version: int | None = None, cause: str | None = None) -> dict[str, Any]:
+async def change(
+    uow: UnitOfWork,
+    inquiry_id: int,
+    changes: Mapping[str, Any],
+    *,
+    actor: str,
+    expected_version: int | None = None,
+    cause: str | None = None,
+) -> dict[str, Any]:
     """Change columns and emit `inquiry.updated` with [old, new] of each that really changed.
 
     Raises:
@@ -77,8 +144,11 @@ async def change(uow: UnitOfWork, inquiry_id: int, changes: Mapping[str, Any], *
     if row is None:
         raise NotFound(f"no inquiry {inquiry_id}", params={"inquiry_id": inquiry_id})
     if expected_version is not None and row["version"] != expected_version:
-        raise Conflict("somebody else changed this inquiry meanwhile", code="version_mismatch",
-                       params={"version": row["version"]})
+        raise Conflict(
+            "somebody else changed this inquiry meanwhile",
+            code="version_mismatch",
+            params={"version": row["version"]},
+        )
     real = {k: v for k, v in changes.items() if row[k] != v}
     if row["status"] == "closed" and set(real) - {"tags", "outcome", "fields"}:
         raise Conflict("a closed inquiry stays as it is; a new message opens a follow-up", code="closed")
@@ -89,7 +159,9 @@ async def change(uow: UnitOfWork, inquiry_id: int, changes: Mapping[str, Any], *
         real["stage"] = "new"
     if "status" in real:
         status = real["status"]
-        real["solved_at"] = uow.now if status == "solved" else (row["solved_at"] if status == "closed" else None)
+        real["solved_at"] = (
+            uow.now if status == "solved" else (row["solved_at"] if status == "closed" else None)
+        )
         real["closed_at"] = uow.now if status == "closed" else None
         if status != "pending":
             real.setdefault("snooze_until", None)
@@ -99,13 +171,23 @@ async def change(uow: UnitOfWork, inquiry_id: int, changes: Mapping[str, Any], *
     real["updated_at"] = uow.now
     await uow.execute(update(inquiry).where(inquiry.c.id == inquiry_id).values(**real))
     after = {**row, **real}
-    await uow.emit(DomainEvent(
-        kind="inquiry.updated", subject_kind="inquiry", subject_id=inquiry_id, actor=actor, inquiry_id=inquiry_id,
-        conversation_id=row["conversation_id"],
-        payload={"changes": shown, "inquiry": inquiry_brief(after), **({"cause": cause} if cause else {})},
-        audience=inquiry_audience(after, row["assignee_id"]),
-        context={"inquiry": after, "before": dict(row), "cause": cause},
-    ))
+    await uow.emit(
+        DomainEvent(
+            kind="inquiry.updated",
+            subject_kind="inquiry",
+            subject_id=inquiry_id,
+            actor=actor,
+            inquiry_id=inquiry_id,
+            conversation_id=row["conversation_id"],
+            payload={
+                "changes": shown,
+                "inquiry": inquiry_brief(after),
+                **({"cause": cause} if cause else {}),
+            },
+            audience=inquiry_audience(after, row["assignee_id"]),
+            context={"inquiry": after, "before": dict(row), "cause": cause},
+        )
+    )
     return after
 
 
@@ -114,15 +196,26 @@ def _check(changes: Mapping[str, Any]) -> None:
     if unknown:
         raise Invalid(f"cannot change {', '.join(sorted(unknown))}", code="unknown_field")
     allowed: dict[str, tuple[Any, ...]] = {
-        "kind": KINDS, "status": STATUSES, "priority": PRIORITIES, "stage": (*STAGES, None)}
+        "kind": KINDS,
+        "status": STATUSES,
+        "priority": PRIORITIES,
+        "stage": (*STAGES, None),
+    }
     for field_name, values in allowed.items():
         if field_name in changes and changes[field_name] not in values:
             names = ", ".join(str(v) for v in values if v is not None)
             raise Invalid(f"{field_name} must be one of {names}", code=f"bad_{field_name}")
 
 
-async def hand_off(uow: UnitOfWork, inquiry_id: int, *, actor: str = "bot", reason: str,
-                   fields: Mapping[str, Any] | None = None, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+async def hand_off(
+    uow: UnitOfWork,
+    inquiry_id: int,
+    *,
+    actor: str = "bot",
+    reason: str,
+    fields: Mapping[str, Any] | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """The bot gives the inquiry to people with all it collected; emits `inquiry.handed_off` once."""
     row = await uow.row(uow.lock(select(inquiry).where(inquiry.c.id == inquiry_id)))
     if row is None:
@@ -133,32 +226,56 @@ async def hand_off(uow: UnitOfWork, inquiry_id: int, *, actor: str = "bot", reas
     _check(wanted)
     if wanted.get("kind") == "lead" and row["stage"] is None:
         wanted["stage"] = "new"
-    values = {**wanted, "held_by_bot": False, "fields": {**row["fields"], **(fields or {})},
-              "version": row["version"] + 1, "updated_at": uow.now}
+    values = {
+        **wanted,
+        "held_by_bot": False,
+        "fields": {**row["fields"], **(fields or {})},
+        "version": row["version"] + 1,
+        "updated_at": uow.now,
+    }
     await uow.execute(update(inquiry).where(inquiry.c.id == inquiry_id).values(**values))
     after = {**row, **values}
     person = await uow.row(select(contact).where(contact.c.id == after["contact_id"]))
-    await uow.emit(DomainEvent(
-        kind="inquiry.handed_off", subject_kind="inquiry", subject_id=inquiry_id, actor=actor, inquiry_id=inquiry_id,
-        conversation_id=row["conversation_id"], payload={"reason": reason, "inquiry": inquiry_brief(after)},
-        audience=inquiry_audience(after), context={"inquiry": after, "contact": person, "before": dict(row)},
-    ))
+    await uow.emit(
+        DomainEvent(
+            kind="inquiry.handed_off",
+            subject_kind="inquiry",
+            subject_id=inquiry_id,
+            actor=actor,
+            inquiry_id=inquiry_id,
+            conversation_id=row["conversation_id"],
+            payload={"reason": reason, "inquiry": inquiry_brief(after)},
+            audience=inquiry_audience(after),
+            context={"inquiry": after, "contact": person, "before": dict(row)},
+        )
+    )
     return after
 
 
 async def newest_of_conversation(uow: UnitOfWork, conversation_id: int) -> dict[str, Any] | None:
     """The inquiry that new messages of a conversation belong to, unless it is closed."""
     row = await uow.row(
-        uow.lock(select(inquiry).where(inquiry.c.conversation_id == conversation_id, inquiry.c.merged_into_id.is_(None))
-                 .order_by(inquiry.c.id.desc()).limit(1)))
+        uow.lock(
+            select(inquiry)
+            .where(inquiry.c.conversation_id == conversation_id, inquiry.c.merged_into_id.is_(None))
+            .order_by(inquiry.c.id.desc())
+            .limit(1)
+        )
+    )
     return dict(row) if row else None
 
 
 async def sweep_solved(uow: UnitOfWork, *, limit: int = 200) -> int:
     """Close what has been solved for four days. Returns how many."""
     due = await uow.rows(
-        uow.lock(select(inquiry.c.id).where(inquiry.c.status == "solved", inquiry.c.solved_at <= uow.now - CLOSE_AFTER_MS)
-                 .order_by(inquiry.c.solved_at).limit(limit), skip_locked=True))
+        uow.lock(
+            select(inquiry.c.id)
+            .where(inquiry.c.status == "solved", inquiry.c.solved_at <= uow.now - CLOSE_AFTER_MS)
+            .order_by(inquiry.c.solved_at)
+            .limit(limit),
+            skip_locked=True,
+        )
+    )
     for row in due:
         await change(uow, row["id"], {"status": "closed"}, actor="system", cause="solved_long_ago")
     return len(due)
@@ -167,8 +284,16 @@ async def sweep_solved(uow: UnitOfWork, *, limit: int = 200) -> int:
 async def sweep_snoozed(uow: UnitOfWork, *, limit: int = 200) -> int:
     """Reopen what was put off until now. Returns how many."""
     due = await uow.rows(
-        uow.lock(select(inquiry.c.id).where(inquiry.c.snooze_until.is_not(None), inquiry.c.snooze_until <= uow.now)
-                 .order_by(inquiry.c.snooze_until).limit(limit), skip_locked=True))
+        uow.lock(
+            select(inquiry.c.id)
+            .where(inquiry.c.snooze_until.is_not(None), inquiry.c.snooze_until <= uow.now)
+            .order_by(inquiry.c.snooze_until)
+            .limit(limit),
+            skip_locked=True,
+        )
+    )
     for row in due:
-        await change(uow, row["id"], {"status": "open", "snooze_until": None}, actor="system", cause="snooze_over")
+        await change(
+            uow, row["id"], {"status": "open", "snooze_until": None}, actor="system", cause="snooze_over"
+        )
     return len(due)

@@ -49,8 +49,14 @@ class IntakeResult:
 
 
 async def receive(
-    uow: UnitOfWork, inbox: Mapping[str, Any], envelope: Envelope, *, inbound_id: int | None = None,
-    conversation_id: int | None = None, stored: Mapping[int, StoredFile] | None = None, client_id: str | None = None,
+    uow: UnitOfWork,
+    inbox: Mapping[str, Any],
+    envelope: Envelope,
+    *,
+    inbound_id: int | None = None,
+    conversation_id: int | None = None,
+    stored: Mapping[int, StoredFile] | None = None,
+    client_id: str | None = None,
     held_by_bot: bool = False,
 ) -> IntakeResult:
     """Bring one envelope into the domain.
@@ -64,11 +70,20 @@ async def receive(
     if envelope.auto is Auto.OWN:
         return IntakeResult(ignored="our own message came back")
     if envelope.kind in _SAYS:
-        return await _said(uow, inbox, envelope, inbound_id=inbound_id, conversation_id=conversation_id,
-                           stored=stored or {}, client_id=client_id, held_by_bot=held_by_bot)
+        return await _said(
+            uow,
+            inbox,
+            envelope,
+            inbound_id=inbound_id,
+            conversation_id=conversation_id,
+            stored=stored or {},
+            client_id=client_id,
+            held_by_bot=held_by_bot,
+        )
     if envelope.kind in (Kind.EDIT, Kind.DELETE, Kind.REACTION):
-        return await _revised(uow, inbox, envelope, inbound_id=inbound_id, stored=stored or {},
-                              held_by_bot=held_by_bot)
+        return await _revised(
+            uow, inbox, envelope, inbound_id=inbound_id, stored=stored or {}, held_by_bot=held_by_bot
+        )
     if envelope.kind is Kind.DELIVERY_STATUS:
         return await _delivery_status(uow, inbox, envelope)
     if envelope.kind is Kind.MEMBERSHIP:
@@ -81,25 +96,40 @@ async def receive(
 async def _moved(uow: UnitOfWork, inbox: Mapping[str, Any], envelope: Envelope) -> IntakeResult:
     """A Telegram group became a supergroup: the thread goes on under its new id."""
     new_key = str(envelope.data.get("other_chat_id") or "")
-    taken = await uow.scalar(select(conversation.c.id).where(conversation.c.inbox_id == inbox["id"],
-                                                             conversation.c.key == new_key))
+    taken = await uow.scalar(
+        select(conversation.c.id).where(conversation.c.inbox_id == inbox["id"], conversation.c.key == new_key)
+    )
     if not new_key or taken is not None:
         return IntakeResult(ignored="nothing to move")
-    await uow.execute(update(conversation).where(conversation.c.inbox_id == inbox["id"],
-                                                 conversation.c.key == envelope.conversation_key)
-                      .values(key=new_key, address=new_key))
+    await uow.execute(
+        update(conversation)
+        .where(conversation.c.inbox_id == inbox["id"], conversation.c.key == envelope.conversation_key)
+        .values(key=new_key, address=new_key)
+    )
     return IntakeResult(details={"moved_to": new_key})
 
 
 async def _said(
-    uow: UnitOfWork, inbox: Mapping[str, Any], envelope: Envelope, *, inbound_id: int | None,
-    conversation_id: int | None, stored: Mapping[int, StoredFile], client_id: str | None, held_by_bot: bool,
+    uow: UnitOfWork,
+    inbox: Mapping[str, Any],
+    envelope: Envelope,
+    *,
+    inbound_id: int | None,
+    conversation_id: int | None,
+    stored: Mapping[int, StoredFile],
+    client_id: str | None,
+    held_by_bot: bool,
 ) -> IntakeResult:
     earlier = await _already(uow, inbox["id"], envelope.provider_message_id)
     if earlier is not None:
         return IntakeResult(message=earlier, duplicate=True)
-    person = await contacts.resolve(uow, envelope.sender.identities, name=envelope.sender.display_name,
-                                    locale=envelope.sender.locale, inbound_id=inbound_id)
+    person = await contacts.resolve(
+        uow,
+        envelope.sender.identities,
+        name=envelope.sender.display_name,
+        locale=envelope.sender.locale,
+        inbound_id=inbound_id,
+    )
     thread = await _thread(uow, inbox, envelope, person, conversation_id)
     album = envelope.data.get("media_group_id")
     if album:
@@ -111,33 +141,53 @@ async def _said(
     if current and current["status"] == "closed":
         current = None
     row, thread = await messages.append(
-        uow, thread["id"], _message_values(envelope, person, thread, current, client_id), customer_at=uow.now)
+        uow, thread["id"], _message_values(envelope, person, thread, current, client_id), customer_at=uow.now
+    )
     if row.pop("duplicate", False):
         return IntakeResult(contact=person, conversation=thread, inquiry=current, message=row, duplicate=True)
     if envelope.provider_message_id:
-        await messages.add_ref(uow, inbox_id=inbox["id"], external_id=envelope.provider_message_id,
-                               message_id=row["id"], conversation_id=thread["id"])
+        await messages.add_ref(
+            uow,
+            inbox_id=inbox["id"],
+            external_id=envelope.provider_message_id,
+            message_id=row["id"],
+            conversation_id=thread["id"],
+        )
     row["attachments"] = await _add_attachments(uow, row, envelope, stored)
     if envelope.reply_to:
         answered = await _already(uow, inbox["id"], envelope.reply_to)
         if answered is not None and answered["conversation_id"] == thread["id"]:
             row["reply_to_id"] = answered["id"]
-            await uow.execute(update(message).where(message.c.id == row["id"]).values(reply_to_id=answered["id"]))
+            await uow.execute(
+                update(message).where(message.c.id == row["id"]).values(reply_to_id=answered["id"])
+            )
     opened = current is None
     reopened = False
     if current is None:
-        current = await _open(uow, inbox, envelope, person, thread, row, held_by_bot=held_by_bot, follows=follows)
+        current = await _open(
+            uow, inbox, envelope, person, thread, row, held_by_bot=held_by_bot, follows=follows
+        )
         row["inquiry_id"] = current["id"]
         await uow.execute(update(message).where(message.c.id == row["id"]).values(inquiry_id=current["id"]))
     else:
-        await uow.execute(update(inquiry).where(inquiry.c.id == current["id"])
-                          .values(last_message_at=uow.now, updated_at=uow.now))
+        await uow.execute(
+            update(inquiry)
+            .where(inquiry.c.id == current["id"])
+            .values(last_message_at=uow.now, updated_at=uow.now)
+        )
         current = {**current, "last_message_at": uow.now, "updated_at": uow.now}
         if current["status"] in ("pending", "hold", "solved") and not row["automatic"]:
             reopened = current["status"] == "solved"
-            current = await inquiries.change(uow, current["id"], {"status": "open"}, actor=f"contact:{person['id']}",
-                                             cause="customer_wrote")
-    await messages.announce(uow, row, current, thread, contact=person, inbox=inbox, reopened=reopened, opened=opened)
+            current = await inquiries.change(
+                uow,
+                current["id"],
+                {"status": "open"},
+                actor=f"contact:{person['id']}",
+                cause="customer_wrote",
+            )
+    await messages.announce(
+        uow, row, current, thread, contact=person, inbox=inbox, reopened=reopened, opened=opened
+    )
     return IntakeResult(contact=person, conversation=thread, inquiry=current, message=row, opened=opened)
 
 
@@ -145,45 +195,76 @@ async def _already(uow: UnitOfWork, inbox_id: int, external_id: str | None) -> d
     if not external_id:
         return None
     row = await uow.row(
-        select(message).join(message_ref, message_ref.c.message_id == message.c.id)
-        .where(message_ref.c.inbox_id == inbox_id, message_ref.c.external_id == external_id[:500]))
+        select(message)
+        .join(message_ref, message_ref.c.message_id == message.c.id)
+        .where(message_ref.c.inbox_id == inbox_id, message_ref.c.external_id == external_id[:500])
+    )
     return dict(row) if row else None
 
 
-async def _thread(uow: UnitOfWork, inbox: Mapping[str, Any], envelope: Envelope, person: Mapping[str, Any],
-                  conversation_id: int | None) -> dict[str, Any]:
+async def _thread(
+    uow: UnitOfWork,
+    inbox: Mapping[str, Any],
+    envelope: Envelope,
+    person: Mapping[str, Any],
+    conversation_id: int | None,
+) -> dict[str, Any]:
     """The conversation this belongs to, strongest proof first (channels.md §2.5); made if there is none."""
     if conversation_id is not None:
-        row = await uow.row(select(conversation).where(conversation.c.id == conversation_id,
-                                                       conversation.c.inbox_id == inbox["id"]))
+        row = await uow.row(
+            select(conversation).where(
+                conversation.c.id == conversation_id, conversation.c.inbox_id == inbox["id"]
+            )
+        )
         if row is not None:
             return dict(row)
     if envelope.thread.message_ids:
-        found = {r["external_id"]: r["conversation_id"] for r in await uow.rows(
-            select(message_ref.c.external_id, message_ref.c.conversation_id)
-            .where(message_ref.c.inbox_id == inbox["id"],
-                   message_ref.c.external_id.in_([m[:500] for m in envelope.thread.message_ids])))}
+        found = {
+            r["external_id"]: r["conversation_id"]
+            for r in await uow.rows(
+                select(message_ref.c.external_id, message_ref.c.conversation_id).where(
+                    message_ref.c.inbox_id == inbox["id"],
+                    message_ref.c.external_id.in_([m[:500] for m in envelope.thread.message_ids]),
+                )
+            )
+        }
         for external_id in envelope.thread.message_ids:
             if external_id[:500] in found:
                 row = await uow.row(select(conversation).where(conversation.c.id == found[external_id[:500]]))
                 if row is not None:
                     return dict(row)
     key = envelope.conversation_key[:500]
-    row = await uow.row(select(conversation).where(conversation.c.inbox_id == inbox["id"], conversation.c.key == key))
+    row = await uow.row(
+        select(conversation).where(conversation.c.inbox_id == inbox["id"], conversation.c.key == key)
+    )
     if row is not None:
         return dict(row)
-    language = (envelope.sender.locale or person["locale"] or inbox["language"] or "en").split("-")[0].lower()[:10]
+    language = (
+        (envelope.sender.locale or person["locale"] or inbox["language"] or "en").split("-")[0].lower()[:10]
+    )
     values = {
-        "inbox_id": inbox["id"], "contact_id": person["id"], "key": key, "channel": inbox["channel"],
-        "address": _address(envelope)[:500], "subject": envelope.subject[:500] if envelope.subject else None,
-        "language": language, "last_seq": 0, "customer_read_seq": 0, "agent_read_seq": 0, "sticky_agent_id": None,
-        "sticky_until": None, "last_customer_at": None, "created_at": uow.now, "updated_at": uow.now,
+        "inbox_id": inbox["id"],
+        "contact_id": person["id"],
+        "key": key,
+        "channel": inbox["channel"],
+        "address": _address(envelope)[:500],
+        "subject": envelope.subject[:500] if envelope.subject else None,
+        "language": language,
+        "last_seq": 0,
+        "customer_read_seq": 0,
+        "agent_read_seq": 0,
+        "sticky_agent_id": None,
+        "sticky_until": None,
+        "last_customer_at": None,
+        "created_at": uow.now,
+        "updated_at": uow.now,
     }
     new_id = await uow.insert_new(conversation, values, key=["inbox_id", "key"], returning=conversation.c.id)
     if new_id is not None:
         return {**values, "id": int(new_id)}
-    winner = await uow.row(select(conversation).where(conversation.c.inbox_id == inbox["id"],
-                                                      conversation.c.key == key))
+    winner = await uow.row(
+        select(conversation).where(conversation.c.inbox_id == inbox["id"], conversation.c.key == key)
+    )
     if winner is None:
         raise RuntimeError(f"conversation {key!r} neither inserted nor found")
     return dict(winner)
@@ -197,8 +278,13 @@ def _address(envelope: Envelope) -> str:
     return envelope.conversation_key
 
 
-def _message_values(envelope: Envelope, person: Mapping[str, Any], thread: Mapping[str, Any],
-                    current: Mapping[str, Any] | None, client_id: str | None) -> dict[str, Any]:
+def _message_values(
+    envelope: Envelope,
+    person: Mapping[str, Any],
+    thread: Mapping[str, Any],
+    current: Mapping[str, Any] | None,
+    client_id: str | None,
+) -> dict[str, Any]:
     meta: dict[str, Any] = {k: v for k, v in envelope.data.items() if v is not None}
     if envelope.kind is not Kind.MESSAGE:
         meta["envelope_kind"] = envelope.kind.value
@@ -216,18 +302,26 @@ def _message_values(envelope: Envelope, person: Mapping[str, Any], thread: Mappi
         meta["auto"] = envelope.auto.value
     by_agent = envelope.sender.is_agent
     return {
-        "inquiry_id": current["id"] if current else None, "direction": "out" if by_agent else "in",
-        "author_kind": "agent" if by_agent else "customer", "author_id": None if by_agent else person["id"],
-        "author_name": envelope.sender.display_name or person["name"], "text": text,
-        "quoted_text": envelope.quoted_text, "html": envelope.html,
+        "inquiry_id": current["id"] if current else None,
+        "direction": "out" if by_agent else "in",
+        "author_kind": "agent" if by_agent else "customer",
+        "author_id": None if by_agent else person["id"],
+        "author_name": envelope.sender.display_name or person["name"],
+        "text": text,
+        "quoted_text": envelope.quoted_text,
+        "html": envelope.html,
         "subject": envelope.subject[:500] if envelope.subject else None,
-        "state": "sent" if by_agent else "received", "client_id": client_id, "automatic": automatic, "meta": meta,
+        "state": "sent" if by_agent else "received",
+        "client_id": client_id,
+        "automatic": automatic,
+        "meta": meta,
         "occurred_at": envelope.occurred_at,
     }
 
 
-async def _add_attachments(uow: UnitOfWork, row: Mapping[str, Any], envelope: Envelope,
-                           stored: Mapping[int, StoredFile]) -> list[dict[str, Any]]:
+async def _add_attachments(
+    uow: UnitOfWork, row: Mapping[str, Any], envelope: Envelope, stored: Mapping[int, StoredFile]
+) -> list[dict[str, Any]]:
     rows = []
     for position, item in enumerate(envelope.attachments):
         done = stored.get(position)
@@ -235,32 +329,59 @@ async def _add_attachments(uow: UnitOfWork, row: Mapping[str, Any], envelope: En
         if item.refused == "too_big":
             state = "too_big"
         values = {
-            "message_id": row["id"], "name": item.name[:300], "mime": (done.mime if done else item.mime)[:120],
-            "size": done.size if done else item.size, "state": state, "error": item.refused,
-            "provider_ref": item.provider_ref, "blob_key": done.blob_key if done else None,
-            "sha256": done.sha256 if done else None, "inline_cid": item.inline_cid, "created_at": uow.now,
+            "message_id": row["id"],
+            "name": item.name[:300],
+            "mime": (done.mime if done else item.mime)[:120],
+            "size": done.size if done else item.size,
+            "state": state,
+            "error": item.refused,
+            "provider_ref": item.provider_ref,
+            "blob_key": done.blob_key if done else None,
+            "sha256": done.sha256 if done else None,
+            "inline_cid": item.inline_cid,
+            "created_at": uow.now,
         }
         values["id"] = await uow.insert(attachment, values)
         rows.append(values)
         if state == "pending":
-            uow.enqueue(NewJob(name=FETCH_JOB, args={"attachment_id": values["id"]}, queue="fetch",
-                               dedupe=f"fetch:{values['id']}"))
+            uow.enqueue(
+                NewJob(
+                    name=FETCH_JOB,
+                    args={"attachment_id": values["id"]},
+                    queue="fetch",
+                    dedupe=f"fetch:{values['id']}",
+                )
+            )
     return rows
 
 
-async def _join_album(uow: UnitOfWork, inbox: Mapping[str, Any], envelope: Envelope, thread: Mapping[str, Any],
-                      album: str, stored: Mapping[int, StoredFile]) -> dict[str, Any] | None:
+async def _join_album(
+    uow: UnitOfWork,
+    inbox: Mapping[str, Any],
+    envelope: Envelope,
+    thread: Mapping[str, Any],
+    album: str,
+    stored: Mapping[int, StoredFile],
+) -> dict[str, Any] | None:
     """Items of one album are separate updates; they become one message."""
     newest = await uow.row(
-        select(message).where(message.c.conversation_id == thread["id"], message.c.direction == "in")
-        .order_by(message.c.seq.desc()).limit(1))
+        select(message)
+        .where(message.c.conversation_id == thread["id"], message.c.direction == "in")
+        .order_by(message.c.seq.desc())
+        .limit(1)
+    )
     if newest is None or str(newest["meta"].get("media_group_id")) != album:
         return None
     row = dict(newest)
     added = await _add_attachments(uow, row, envelope, stored)
     if envelope.provider_message_id:
-        await messages.add_ref(uow, inbox_id=inbox["id"], external_id=envelope.provider_message_id,
-                               message_id=row["id"], conversation_id=thread["id"])
+        await messages.add_ref(
+            uow,
+            inbox_id=inbox["id"],
+            external_id=envelope.provider_message_id,
+            message_id=row["id"],
+            conversation_id=thread["id"],
+        )
     if envelope.text and not row["text"]:
         row["text"] = envelope.text
         await uow.execute(update(message).where(message.c.id == row["id"]).values(text=envelope.text))
@@ -268,9 +389,17 @@ async def _join_album(uow: UnitOfWork, inbox: Mapping[str, Any], envelope: Envel
     return row
 
 
-async def _open(uow: UnitOfWork, inbox: Mapping[str, Any], envelope: Envelope, person: Mapping[str, Any],
-                thread: Mapping[str, Any], row: Mapping[str, Any], *, held_by_bot: bool, follows: int | None
-                ) -> dict[str, Any]:
+async def _open(
+    uow: UnitOfWork,
+    inbox: Mapping[str, Any],
+    envelope: Envelope,
+    person: Mapping[str, Any],
+    thread: Mapping[str, Any],
+    row: Mapping[str, Any],
+    *,
+    held_by_bot: bool,
+    follows: int | None,
+) -> dict[str, Any]:
     kind = envelope.wants_kind if envelope.wants_kind in inquiries.KINDS else inbox["default_kind"]
     subject = envelope.subject or row["text"].strip().split("\n", 1)[0][:120]
     if not subject and envelope.attachments:
@@ -285,9 +414,21 @@ async def _open(uow: UnitOfWork, inbox: Mapping[str, Any], envelope: Envelope, p
     if follows is not None:
         fields["follows_inquiry_id"] = follows
     return await inquiries.open_inquiry(
-        uow, kind=kind, contact=person, subject=subject, channel=inbox["channel"], conversation=thread, inbox=inbox,
-        priority=priority, source=_source(envelope) if kind == "lead" else None, fields=fields, tags=tags,
-        held_by_bot=held_by_bot and envelope.auto is Auto.HUMAN, search=row["text"][:2_000], first_message=row)
+        uow,
+        kind=kind,
+        contact=person,
+        subject=subject,
+        channel=inbox["channel"],
+        conversation=thread,
+        inbox=inbox,
+        priority=priority,
+        source=_source(envelope) if kind == "lead" else None,
+        fields=fields,
+        tags=tags,
+        held_by_bot=held_by_bot and envelope.auto is Auto.HUMAN,
+        search=row["text"][:2_000],
+        first_message=row,
+    )
 
 
 def _source(envelope: Envelope) -> str:
@@ -295,14 +436,29 @@ def _source(envelope: Envelope) -> str:
     return str(source)[:60] if source else "inbound"
 
 
-async def _revised(uow: UnitOfWork, inbox: Mapping[str, Any], envelope: Envelope, *, inbound_id: int | None,
-                   stored: Mapping[int, StoredFile], held_by_bot: bool) -> IntakeResult:
+async def _revised(
+    uow: UnitOfWork,
+    inbox: Mapping[str, Any],
+    envelope: Envelope,
+    *,
+    inbound_id: int | None,
+    stored: Mapping[int, StoredFile],
+    held_by_bot: bool,
+) -> IntakeResult:
     """An edit, deletion or reaction of a message we have. An edit of one we never got is taken as the message."""
     target = await _already(uow, inbox["id"], envelope.provider_message_id)
     if target is None:
         if envelope.kind is Kind.EDIT:
-            return await _said(uow, inbox, envelope, inbound_id=inbound_id, conversation_id=None, stored=stored,
-                               client_id=None, held_by_bot=held_by_bot)
+            return await _said(
+                uow,
+                inbox,
+                envelope,
+                inbound_id=inbound_id,
+                conversation_id=None,
+                stored=stored,
+                client_id=None,
+                held_by_bot=held_by_bot,
+            )
         return IntakeResult(ignored=f"{envelope.kind.value} of a message we do not have")
     meta = dict(target["meta"])
     changes: dict[str, Any] = {}
@@ -325,15 +481,28 @@ async def _revised(uow: UnitOfWork, inbox: Mapping[str, Any], envelope: Envelope
     return IntakeResult(message=row)
 
 
-async def _edited(uow: UnitOfWork, row: Mapping[str, Any], *, what: str,
-                  attachments: Sequence[Mapping[str, Any]] = ()) -> None:
-    owner = await uow.row(select(inquiry).where(inquiry.c.id == row["inquiry_id"])) if row["inquiry_id"] else None
-    files = await uow.rows(select(attachment).where(attachment.c.message_id == row["id"]).order_by(attachment.c.id))
-    await uow.emit(DomainEvent(
-        kind="message.edited", subject_kind="message", subject_id=row["id"], actor=f"contact:{row['author_id']}",
-        inquiry_id=row["inquiry_id"], conversation_id=row["conversation_id"],
-        payload={"what": what, "message": message_view(row, files or attachments)},
-        audience=inquiry_audience(owner) if owner else SUPERVISORS, context={"message": row, "inquiry": owner}))
+async def _edited(
+    uow: UnitOfWork, row: Mapping[str, Any], *, what: str, attachments: Sequence[Mapping[str, Any]] = ()
+) -> None:
+    owner = (
+        await uow.row(select(inquiry).where(inquiry.c.id == row["inquiry_id"])) if row["inquiry_id"] else None
+    )
+    files = await uow.rows(
+        select(attachment).where(attachment.c.message_id == row["id"]).order_by(attachment.c.id)
+    )
+    await uow.emit(
+        DomainEvent(
+            kind="message.edited",
+            subject_kind="message",
+            subject_id=row["id"],
+            actor=f"contact:{row['author_id']}",
+            inquiry_id=row["inquiry_id"],
+            conversation_id=row["conversation_id"],
+            payload={"what": what, "message": message_view(row, files or attachments)},
+            audience=inquiry_audience(owner) if owner else SUPERVISORS,
+            context={"message": row, "inquiry": owner},
+        )
+    )
 
 
 async def _delivery_status(uow: UnitOfWork, inbox: Mapping[str, Any], envelope: Envelope) -> IntakeResult:
@@ -346,8 +515,9 @@ async def _delivery_status(uow: UnitOfWork, inbox: Mapping[str, Any], envelope: 
         error = str(envelope.data.get("error") or envelope.data.get("status") or "") or None
         await messages.set_state(uow, target["id"], state, error=error)
         if state == "failed" and envelope.data.get("recipient"):
-            await contacts.set_reachable(uow, IdentityKind.EMAIL.value, str(envelope.data["recipient"]), "",
-                                         reachable=False)
+            await contacts.set_reachable(
+                uow, IdentityKind.EMAIL.value, str(envelope.data["recipient"]), "", reachable=False
+            )
     return IntakeResult(message=target, details={"state": state})
 
 
@@ -358,10 +528,23 @@ async def _membership(uow: UnitOfWork, envelope: Envelope) -> IntakeResult:
     owner = None
     if envelope.sender.identities:
         claim = envelope.sender.identities[0]
-        owner = await uow.row(select(contact).join(identity, identity.c.contact_id == contact.c.id)
-                              .where(identity.c.kind == claim.kind.value, identity.c.value == claim.value,
-                                     identity.c.account == claim.account))
+        owner = await uow.row(
+            select(contact)
+            .join(identity, identity.c.contact_id == contact.c.id)
+            .where(
+                identity.c.kind == claim.kind.value,
+                identity.c.value == claim.value,
+                identity.c.account == claim.account,
+            )
+        )
     if owner is not None:
-        await uow.emit(DomainEvent(kind="contact.updated", subject_kind="contact", subject_id=owner["id"],
-                                   actor=f"contact:{owner['id']}", payload={"reachable": reachable}))
+        await uow.emit(
+            DomainEvent(
+                kind="contact.updated",
+                subject_kind="contact",
+                subject_id=owner["id"],
+                actor=f"contact:{owner['id']}",
+                payload={"reachable": reachable},
+            )
+        )
     return IntakeResult(contact=dict(owner) if owner else None, ignored=None if owner else "nobody we know")

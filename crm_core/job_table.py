@@ -18,7 +18,9 @@ def _first_of_lane() -> ColumnElement[bool]:
     return or_(
         job.c.lane.is_(None),
         ~exists().where(
-            earlier.c.lane == job.c.lane, earlier.c.lane.is_not(None), earlier.c.state != "dead",
+            earlier.c.lane == job.c.lane,
+            earlier.c.lane.is_not(None),
+            earlier.c.state != "dead",
             tuple_(earlier.c.order_key, earlier.c.id) < tuple_(job.c.order_key, job.c.id),
         ),
     )
@@ -30,14 +32,27 @@ async def claim(uow: UnitOfWork, *, limit: int, lease_ms: int) -> list[JobRow]:
         and_(job.c.state == "ready", job.c.run_at <= uow.now),
         and_(job.c.state == "leased", job.c.lease_until <= uow.now),
     )
-    wanted = uow.lock(select(job.c.id).where(due, _first_of_lane()).order_by(job.c.run_at, job.c.id).limit(limit),
-                      skip_locked=True)
+    wanted = uow.lock(
+        select(job.c.id).where(due, _first_of_lane()).order_by(job.c.run_at, job.c.id).limit(limit),
+        skip_locked=True,
+    )
     token = secrets.token_hex(8)
     result = await uow.execute(
-        update(job).where(job.c.id.in_(wanted.scalar_subquery()))
-        .values(state="leased", lease_until=uow.now + lease_ms, lease_token=token, attempts=job.c.attempts + 1)
-        .returning(job.c.id, job.c.name, job.c.args, job.c.lane, job.c.order_key, job.c.attempts, job.c.max_attempts,
-                   job.c.created_at)
+        update(job)
+        .where(job.c.id.in_(wanted.scalar_subquery()))
+        .values(
+            state="leased", lease_until=uow.now + lease_ms, lease_token=token, attempts=job.c.attempts + 1
+        )
+        .returning(
+            job.c.id,
+            job.c.name,
+            job.c.args,
+            job.c.lane,
+            job.c.order_key,
+            job.c.attempts,
+            job.c.max_attempts,
+            job.c.created_at,
+        )
     )
     rows = [JobRow(lease_token=token, **row) for row in result.mappings()]
     return sorted(rows, key=lambda r: r.id)
@@ -45,27 +60,48 @@ async def claim(uow: UnitOfWork, *, limit: int, lease_ms: int) -> list[JobRow]:
 
 async def take(uow: UnitOfWork, job_id: int, token: str) -> JobRow | None:
     """The job if this lease still holds it and it is first of its lane; locked. None: somebody else's business."""
-    row = await uow.row(uow.lock(select(job).where(job.c.id == job_id, job.c.lease_token == token, _first_of_lane())))
+    row = await uow.row(
+        uow.lock(select(job).where(job.c.id == job_id, job.c.lease_token == token, _first_of_lane()))
+    )
     if row is None:
         return None
-    return JobRow(id=row["id"], name=row["name"], args=row["args"], lane=row["lane"], order_key=row["order_key"],
-                  attempts=row["attempts"], max_attempts=row["max_attempts"], lease_token=token,
-                  created_at=row["created_at"])
+    return JobRow(
+        id=row["id"],
+        name=row["name"],
+        args=row["args"],
+        lane=row["lane"],
+        order_key=row["order_key"],
+        attempts=row["attempts"],
+        max_attempts=row["max_attempts"],
+        lease_token=token,
+        created_at=row["created_at"],
+    )
 
 
 async def still_mine(uow: UnitOfWork, row: JobRow) -> bool:
     """Lock a leased job for the transaction of its effect; False if the lease went to somebody else or it is not
-    its turn in the lane."""
+    its turn in the lane.
+    """
     found = await uow.scalar(
-        uow.lock(select(job.c.id).where(job.c.id == row.id, job.c.lease_token == row.lease_token,
-                                        job.c.state == "leased", _first_of_lane())))
+        uow.lock(
+            select(job.c.id).where(
+                job.c.id == row.id,
+                job.c.lease_token == row.lease_token,
+                job.c.state == "leased",
+                _first_of_lane(),
+            )
+        )
+    )
     return found is not None
 
 
 async def extend(uow: UnitOfWork, row: JobRow, *, lease_ms: int) -> None:
     """Hold a leased job for longer: the handler is about to talk to the outside."""
-    await uow.execute(update(job).where(job.c.id == row.id, job.c.lease_token == row.lease_token)
-                      .values(lease_until=uow.now + lease_ms))
+    await uow.execute(
+        update(job)
+        .where(job.c.id == row.id, job.c.lease_token == row.lease_token)
+        .values(lease_until=uow.now + lease_ms)
+    )
 
 
 async def finish(uow: UnitOfWork, row: JobRow) -> bool:
@@ -76,48 +112,78 @@ async def finish(uow: UnitOfWork, row: JobRow) -> bool:
 
 async def postpone(uow: UnitOfWork, row: JobRow, *, delay_ms: int, counted: bool, error: str | None) -> None:
     """Give a leased job back for later."""
-    values: dict[str, Any] = {"state": "ready", "run_at": uow.now + delay_ms, "lease_until": None, "lease_token": None}
+    values: dict[str, Any] = {
+        "state": "ready",
+        "run_at": uow.now + delay_ms,
+        "lease_until": None,
+        "lease_token": None,
+    }
     if not counted:
         values["attempts"] = row.attempts - 1
     if error is not None:
         values["last_error"] = error[:2000]
-    await uow.execute(update(job).where(job.c.id == row.id, job.c.lease_token == row.lease_token).values(**values))
+    await uow.execute(
+        update(job).where(job.c.id == row.id, job.c.lease_token == row.lease_token).values(**values)
+    )
 
 
 async def bury(uow: UnitOfWork, row: JobRow, *, error: str) -> None:
     """Park a job that will not succeed where people see it; its lane goes on without it."""
-    await uow.execute(update(job).where(job.c.id == row.id, job.c.lease_token == row.lease_token)
-                      .values(state="dead", lease_until=None, lease_token=None, last_error=error[:2000], dedupe=None))
-    await uow.emit(DomainEvent(kind="alarm.raised", subject_kind="job", subject_id=row.id, audience=SUPERVISORS,
-                               payload={"what": "job_dead", "job": row.name, "error": error[:500]}))
+    await uow.execute(
+        update(job)
+        .where(job.c.id == row.id, job.c.lease_token == row.lease_token)
+        .values(state="dead", lease_until=None, lease_token=None, last_error=error[:2000], dedupe=None)
+    )
+    await uow.emit(
+        DomainEvent(
+            kind="alarm.raised",
+            subject_kind="job",
+            subject_id=row.id,
+            audience=SUPERVISORS,
+            payload={"what": "job_dead", "job": row.name, "error": error[:500]},
+        )
+    )
 
 
 async def revive(uow: UnitOfWork, job_id: int) -> bool:
     """Run a dead job again. False if there is no such dead job."""
-    result = await uow.execute(update(job).where(job.c.id == job_id, job.c.state == "dead")
-                               .values(state="ready", run_at=uow.now, attempts=0))
+    result = await uow.execute(
+        update(job)
+        .where(job.c.id == job_id, job.c.state == "dead")
+        .values(state="ready", run_at=uow.now, attempts=0)
+    )
     return bool(result.rowcount)
 
 
 async def release_unstarted(uow: UnitOfWork, rows: Sequence[JobRow]) -> None:
     """Give back leases that were not used, on an orderly stop."""
     for row in rows:
-        await uow.execute(update(job).where(job.c.id == row.id, job.c.lease_token == row.lease_token)
-                          .values(state="ready", lease_until=None, lease_token=None, attempts=row.attempts - 1))
+        await uow.execute(
+            update(job)
+            .where(job.c.id == row.id, job.c.lease_token == row.lease_token)
+            .values(state="ready", lease_until=None, lease_token=None, attempts=row.attempts - 1)
+        )
 
 
 async def next_due(conn: AsyncConnection) -> int | None:
     """The earliest instant at which a waiting job becomes due (ms), or None."""
-    ready = (await conn.execute(select(job.c.run_at).where(job.c.state == "ready").order_by(job.c.run_at).limit(1))).scalar()
-    leased = (await conn.execute(
-        select(job.c.lease_until).where(job.c.state == "leased").order_by(job.c.lease_until).limit(1))).scalar()
+    ready = (
+        await conn.execute(select(job.c.run_at).where(job.c.state == "ready").order_by(job.c.run_at).limit(1))
+    ).scalar()
+    leased = (
+        await conn.execute(
+            select(job.c.lease_until).where(job.c.state == "leased").order_by(job.c.lease_until).limit(1)
+        )
+    ).scalar()
     known = [t for t in (ready, leased) if t is not None]
     return min(known) if known else None
 
 
 async def oldest_due(conn: AsyncConnection) -> int | None:
     """Since when the longest waiting job is due (ms): the lag that /readyz shows."""
-    return (await conn.execute(select(job.c.run_at).where(job.c.state == "ready").order_by(job.c.run_at).limit(1))).scalar()
+    return (
+        await conn.execute(select(job.c.run_at).where(job.c.state == "ready").order_by(job.c.run_at).limit(1))
+    ).scalar()
 
 
 async def leased(conn: AsyncConnection, *, at_most: int) -> int:

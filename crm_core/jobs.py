@@ -16,7 +16,8 @@ DEFAULT_BACKOFF_MS = (1_000, 5_000, 30_000, 120_000, 600_000, 3_600_000)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewJob:
     """A row to insert. `lane`: jobs of one lane run one at a time by (order_key, id). `dedupe`: at most one live
-    row with this key. `run_at` in ms; None means at once."""
+    row with this key. `run_at` in ms; None means at once.
+    """
 
     name: str
     args: Mapping[str, Any]
@@ -45,7 +46,8 @@ class JobRow:
 
 class RetryLater(Exception):
     """Raised by a handler: not an error, try again after `delay_ms`; does not count as a failed attempt if
-    `counted` is False."""
+    `counted` is False.
+    """
 
     def __init__(self, delay_ms: int, *, counted: bool = False, reason: str = "") -> None:
         super().__init__(reason or f"again in {delay_ms} ms")
@@ -88,14 +90,30 @@ class JobRegistry:
             raise ValueError(f"job {spec.name!r} is declared twice")
         self._specs[spec.name] = spec
 
-    def job(self, name: str, *, transactional: bool = False, self_managed: bool = False, lease_s: int = 60, queue: str = "default",
-            backoff_ms: tuple[int, ...] = DEFAULT_BACKOFF_MS) -> Callable[[Callable[..., Awaitable[None]]],
-                                                                          Callable[..., Awaitable[None]]]:
+    def job(
+        self,
+        name: str,
+        *,
+        transactional: bool = False,
+        self_managed: bool = False,
+        lease_s: int = 60,
+        queue: str = "default",
+        backoff_ms: tuple[int, ...] = DEFAULT_BACKOFF_MS,
+    ) -> Callable[[Callable[..., Awaitable[None]]], Callable[..., Awaitable[None]]]:
         """Decorator that declares a handler."""
 
         def declare(handler: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
-            self.add(JobSpec(name=name, handler=handler, transactional=transactional, self_managed=self_managed,
-                             lease_s=lease_s, queue=queue, backoff_ms=backoff_ms))
+            self.add(
+                JobSpec(
+                    name=name,
+                    handler=handler,
+                    transactional=transactional,
+                    self_managed=self_managed,
+                    lease_s=lease_s,
+                    queue=queue,
+                    backoff_ms=backoff_ms,
+                )
+            )
             return handler
 
         return declare

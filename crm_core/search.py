@@ -18,7 +18,8 @@ _MAX_TERMS = 12
 
 def normalize(parts: Iterable[str | None]) -> str:
     """Fold case, ё/е, й/и marks, apostrophes; keep words and addresses apart by single spaces; at most 8,000
-    characters. Idempotent."""
+    characters. Idempotent.
+    """
     joined = " ".join(p for p in parts if p)[: _MAX_CHARS * 2]
     folded = unicodedata.normalize("NFKD", joined.casefold().translate(_APOSTROPHES))
     plain = "".join(ch for ch in folded if not unicodedata.combining(ch))
@@ -54,4 +55,8 @@ def matches(dialect: str, target: Table, query: str) -> ColumnElement[bool]:
     name = f"fts_{target.name}"
     fts = table(name, column("rowid"))
     phrase = " ".join(f'"{w}"*' for w in words)
-    return target.c.id.in_(select(fts.c.rowid).where(literal(0) == 0, text(f"{name} MATCH :fts_phrase").bindparams(fts_phrase=phrase)))
+    return target.c.id.in_(
+        select(fts.c.rowid).where(
+            literal(0) == 0, text(f"{name} MATCH :fts_phrase").bindparams(fts_phrase=phrase)
+        )
+    )

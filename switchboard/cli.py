@@ -1,7 +1,6 @@
 """The `switchboard` command: run the program, look after its database, try the demo."""
 
 import asyncio
-import json
 import logging
 import sys
 from collections.abc import Coroutine
@@ -16,7 +15,7 @@ from switchboard.settings import Settings, SettingsError, load, program_version
 
 def _run(main: Coroutine[Any, Any, int | None], *, uvloop: bool = True) -> None:
     if uvloop:
-        import uvloop as fast  # noqa: PLC0415
+        import uvloop as fast
 
         with asyncio.Runner(loop_factory=fast.new_event_loop) as runner:
             sys.exit(runner.run(main) or 0)
@@ -25,14 +24,23 @@ def _run(main: Coroutine[Any, Any, int | None], *, uvloop: bool = True) -> None:
 
 def _configure_logging(settings: Settings) -> None:
     level = logging.getLevelNamesMapping()[settings.log_level]
-    renderer: Any = structlog.processors.JSONRenderer() if settings.log_format == "json" else structlog.dev.ConsoleRenderer(
-        colors=sys.stderr.isatty())
+    renderer: Any = (
+        structlog.processors.JSONRenderer()
+        if settings.log_format == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
     structlog.configure(
-        processors=[structlog.contextvars.merge_contextvars, structlog.processors.add_log_level,
-                    structlog.processors.TimeStamper(fmt="iso", utc=True),
-                    structlog.processors.format_exc_info if settings.log_format == "json" else _keep, renderer],
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info if settings.log_format == "json" else _keep,
+            renderer,
+        ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr), cache_logger_on_first_use=True)
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )
     logging.basicConfig(level=max(level, logging.WARNING), stream=sys.stderr)
 
 
@@ -88,15 +96,17 @@ def worker() -> None:
 
 def _need_redis(settings: Settings) -> None:
     if not settings.redis_url:
-        raise click.ClickException("SWITCHBOARD_REDIS_URL is not set: processes of the scaled form meet in Redis. "
-                                   "`switchboard serve` runs everything in one process without it.")
+        raise click.ClickException(
+            "SWITCHBOARD_REDIS_URL is not set: processes of the scaled form meet in Redis. "
+            "`switchboard serve` runs everything in one process without it."
+        )
 
 
 async def _serve(settings: Settings, *, web: bool, work: bool, migrate_first: bool = False) -> int:
-    from sqlalchemy.exc import DBAPIError  # noqa: PLC0415 - keeps `--help` fast
+    from sqlalchemy.exc import DBAPIError
 
-    from switchboard import migrate  # noqa: PLC0415
-    from switchboard.process import running, until_signalled  # noqa: PLC0415
+    from switchboard import migrate
+    from switchboard.process import running, until_signalled
 
     url = settings.resolved_database_url
     try:
@@ -120,9 +130,9 @@ async def _serve(settings: Settings, *, web: bool, work: bool, migrate_first: bo
 
 
 async def _is_migrated(url: str) -> bool:
-    from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415
+    from sqlalchemy.ext.asyncio import create_async_engine
 
-    from switchboard import migrate  # noqa: PLC0415
+    from switchboard import migrate
 
     engine = create_async_engine(url)
     try:
@@ -135,7 +145,7 @@ async def _is_migrated(url: str) -> bool:
 @main.command("migrate")
 def migrate_command() -> None:
     """Bring the database to this version's schema (a copy of an SQLite file is kept)."""
-    from switchboard import migrate  # noqa: PLC0415
+    from switchboard import migrate
 
     settings = _settings()
 
@@ -150,21 +160,34 @@ def migrate_command() -> None:
 @main.command()
 def doctor() -> None:
     """Check what the program needs and say what to do about what is missing."""
-    from switchboard.doctor import examine  # noqa: PLC0415
+    from switchboard.doctor import examine
 
     _run(examine(_settings()), uvloop=False)
 
 
 @main.command()
 @_HOST
-@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 picks free ports everywhere")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8080,
+    show_default=True,
+    help="0 picks free ports everywhere",
+)
 @click.option("--data", type=click.Path(file_okay=False, path_type=Path), help="directory for all its files")
-@click.option("--json", "as_json", is_flag=True, help="print one JSON object with addresses and secrets as the first line")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="print one JSON object with addresses and secrets as the first line",
+)
 @click.option("--traffic", metavar="N/s", help="play believable customers and agents, e.g. 2/s")
 @click.option("--for", "duration", metavar="TIME", help="stop the traffic after, e.g. 60s")
-def demo(host: str | None, port: int, data: Path | None, as_json: bool, traffic: str | None, duration: str | None) -> None:
+def demo(
+    host: str | None, port: int, data: Path | None, as_json: bool, traffic: str | None, duration: str | None
+) -> None:
     """A travel bureau with made-up data, all channels connected to local stand-ins of their providers."""
-    from switchboard.demo.run import parse_duration, parse_rate, run_demo  # noqa: PLC0415
+    from switchboard.demo.run import parse_duration, parse_rate, run_demo
 
     try:
         rate = parse_rate(traffic) if traffic else None
@@ -179,13 +202,9 @@ def demo(host: str | None, port: int, data: Path | None, as_json: bool, traffic:
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def check_vectors_command(file: Path) -> None:
     """Run facts of FILE through the product's own code; prints `section passed/total`, fails if any failed."""
-    from switchboard import check_vectors  # noqa: PLC0415
+    from switchboard import check_vectors
 
-    try:
-        vectors = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise click.ClickException(f"{file} is not JSON: {error}") from error
-    sys.exit(check_vectors.report(check_vectors.check(vectors)))
+    sys.exit(check_vectors.main([str(file)]))
 
 
 @main.group()
@@ -196,11 +215,13 @@ def admin() -> None:
 @admin.command("create")
 @click.option("--email", required=True)
 @click.option("--name", required=True)
-@click.option("--role", type=click.Choice(["agent", "supervisor", "admin"]), default="admin", show_default=True)
+@click.option(
+    "--role", type=click.Choice(["agent", "supervisor", "admin"]), default="admin", show_default=True
+)
 @click.password_option()
 def admin_create(email: str, name: str, role: str, password: str) -> None:
     """Make an account; the first one must be an admin's."""
-    from switchboard.admin import create_agent  # noqa: PLC0415
+    from switchboard.admin import create_agent
 
     _run(create_agent(_settings(), email=email, name=name, role=role, password=password), uvloop=False)
 
@@ -210,7 +231,7 @@ def admin_create(email: str, name: str, role: str, password: str) -> None:
 @click.option("--name", default="command line", show_default=True)
 def admin_token(email: str, name: str) -> None:
     """Print a new API token; it is shown only now."""
-    from switchboard.admin import create_token  # noqa: PLC0415
+    from switchboard.admin import create_token
 
     _run(create_token(_settings(), email=email, name=name), uvloop=False)
 

@@ -38,7 +38,10 @@ async def _findings(settings: Settings) -> AsyncIterator[Finding]:
     except OSError as error:
         yield False, f"{root} is not writable ({error}): set SWITCHBOARD_DATA_DIR"
     static = Path(__file__).parent.parent / "api" / "static" / "desk" / "index.html"
-    yield static.exists(), "the desk is built" if static.exists() else "the desk is not built: run `make setup`"
+    yield (
+        static.exists(),
+        "the desk is built" if static.exists() else "the desk is not built: run `make setup`",
+    )
     reachable = True
     engine = create_async_engine(settings.resolved_database_url)
     try:
@@ -46,8 +49,14 @@ async def _findings(settings: Settings) -> AsyncIterator[Finding]:
             await conn.execute(text("select 1"))
             revision = await migrate.current(conn)
             migrated = revision == migrate.head()
-        yield migrated, (f"database at revision {revision}" if migrated
-                         else f"database at revision {revision}, wanted {migrate.head()}: run `switchboard migrate`")
+        yield (
+            migrated,
+            (
+                f"database at revision {revision}"
+                if migrated
+                else f"database at revision {revision}, wanted {migrate.head()}: run `switchboard migrate`"
+            ),
+        )
         reachable = migrated
     except Exception as error:
         reachable = False
@@ -62,22 +71,38 @@ async def _findings(settings: Settings) -> AsyncIterator[Finding]:
         now = services.clock.now_ms()
         oldest = await job_table.oldest_due(conn)
         lag_s = max(0, now - oldest) / 1000 if oldest is not None else 0.0
-        yield lag_s < 60, f"oldest due job waits {lag_s:.0f} s" + ("" if lag_s < 60 else ": is a worker running?")
-        dead = (await conn.execute(select(func.count()).select_from(job).where(job.c.state == "dead"))).scalar_one()
+        yield (
+            lag_s < 60,
+            f"oldest due job waits {lag_s:.0f} s" + ("" if lag_s < 60 else ": is a worker running?"),
+        )
+        dead = (
+            await conn.execute(select(func.count()).select_from(job).where(job.c.state == "dead"))
+        ).scalar_one()
         yield dead == 0, f"{dead} dead jobs" + (": see /api/v1/jobs?state=dead" if dead else "")
-        held = (await conn.execute(
-            select(func.count()).select_from(inbound).where(inbound.c.state == "quarantined"))).scalar_one()
+        held = (
+            await conn.execute(
+                select(func.count()).select_from(inbound).where(inbound.c.state == "quarantined")
+            )
+        ).scalar_one()
         yield held == 0, f"{held} quarantined inbound rows" + (": see the desk's Intake page" if held else "")
-        rows = (await conn.execute(
-            select(inbox.c.name, inbox_state.c.last_error, inbox_state.c.last_error_at)
-            .join(inbox_state, inbox_state.c.inbox_id == inbox.c.id)
-            .where(inbox_state.c.last_error.is_not(None), inbox_state.c.last_error_at > now - 3_600_000))).all()
-        for name, error, _at in rows:
-            yield False, f"inbox {name}: {error}"
+        rows = (
+            await conn.execute(
+                select(inbox.c.name, inbox_state.c.last_error, inbox_state.c.last_error_at)
+                .join(inbox_state, inbox_state.c.inbox_id == inbox.c.id)
+                .where(inbox_state.c.last_error.is_not(None), inbox_state.c.last_error_at > now - 3_600_000)
+            )
+        ).all()
+        for name, problem, _at in rows:
+            yield False, f"inbox {name}: {problem}"
 
 
 async def _redis(url: str) -> Finding:
-    from crm_core.infra.redis import answers  # noqa: PLC0415 - not needed by the embedded form
+    from crm_core.infra.redis import answers
 
     problem = await answers(url)
-    return problem is None, "Redis answers" if problem is None else f"Redis does not answer ({problem}): check SWITCHBOARD_REDIS_URL"
+    return (
+        problem is None,
+        "Redis answers"
+        if problem is None
+        else f"Redis does not answer ({problem}): check SWITCHBOARD_REDIS_URL",
+    )

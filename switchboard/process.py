@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import signal
+import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -38,8 +39,18 @@ class Running:
 
 
 @asynccontextmanager
-async def running(settings: Settings, *, web_server: bool, work: bool, demo: bool = False) -> AsyncIterator[Running]:
+async def running(
+    settings: Settings,
+    *,
+    web_server: bool,
+    work: bool,
+    demo: bool = False,
+    bound: socket.socket | None = None,
+) -> AsyncIterator[Running]:
     """Run the chosen parts until the block ends. `work` means jobs, sweepers, pollers and the mail listener.
+
+    `bound` is a socket to serve the web on instead of binding the settings' address: for a caller that must know
+    the address before anything runs.
 
     Raises OSError if an address is taken, SettingsError for bad settings.
     """
@@ -49,9 +60,11 @@ async def running(settings: Settings, *, web_server: bool, work: bool, demo: boo
         registry = wiring.jobs()
         if work:
             if settings.redis_url:
-                from workers.scaled import ScaledRunner  # noqa: PLC0415 - dramatiq is not needed by the embedded form
+                from workers.scaled import ScaledRunner
 
-                scaled = ScaledRunner(services, registry, redis_url=settings.redis_url, threads=settings.worker_threads)
+                scaled = ScaledRunner(
+                    services, registry, redis_url=settings.redis_url, threads=settings.worker_threads
+                )
                 await scaled.start()
                 stack.push_async_callback(scaled.stop)
             else:
@@ -64,7 +77,7 @@ async def running(settings: Settings, *, web_server: bool, work: bool, demo: boo
             stack.callback(services.hints.subscribe(ROUTE, lambda _payload: sweepers.nudge("routing.lanes")))
             stack.push_async_callback(state.sweepers.stop)
         if web_server:
-            state.url = await _serve_web(stack, services, settings)
+            state.url = await _serve_web(stack, services, settings, bound)
         if work:
             listener = _mail_listener(services, settings)
             if listener is not None:
@@ -79,12 +92,18 @@ async def running(settings: Settings, *, web_server: bool, work: bool, demo: boo
         log.info("stopping")
 
 
-async def _serve_web(stack: AsyncExitStack, services: Services, settings: Settings) -> str:
+async def _serve_web(
+    stack: AsyncExitStack, services: Services, settings: Settings, bound: socket.socket | None
+) -> str:
     app = build_app(services)
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=5.0)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
-    site = web.TCPSite(runner, settings.host, settings.port, reuse_port=settings.form == "scaled" or None)
+    site: web.BaseSite = (
+        web.SockSite(runner, bound)
+        if bound is not None
+        else web.TCPSite(runner, settings.host, settings.port, reuse_port=settings.form == "scaled" or None)
+    )
     await site.start()
     host, port = runner.addresses[0][:2]
     return f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"  # noqa: S104 - compared, not bound
@@ -98,16 +117,16 @@ async def _migrated(services: Services) -> bool:
 def _mail_listener(services: Services, settings: Settings) -> MailListener | None:
     listen = []
     if settings.lmtp_port is not None:
-        listen.append(ListenAddress("lmtp", settings.lmtp_port, settings.mail_host))
+        listen.append(ListenAddress("lmtp", settings.lmtp_port, settings.lmtp_host))
     if settings.smtp_port is not None:
-        listen.append(ListenAddress("smtp", settings.smtp_port, settings.mail_host))
+        listen.append(ListenAddress("smtp", settings.smtp_port, settings.lmtp_host))
     if not listen:
         return None
     inboxes = InboxCache(services.db)
 
     async def lookup(address: str) -> InboxConfig | None:
-        row = await inboxes.by_address("email", address)
-        return inbox_config(row) if row is not None and row["enabled"] else None
+        row = await inboxes.by_mail_address(address)
+        return inbox_config(row) if row is not None else None
 
     async def store(inbox_id: int, item: RawItem) -> None:
         async with services.db.transaction() as uow:
@@ -133,5 +152,3 @@ async def until_signalled() -> str:
         for number in (signal.SIGINT, signal.SIGTERM):
             with contextlib.suppress(ValueError):
                 loop.remove_signal_handler(number)
-
-

@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+from typing_extensions import override
 
 from crm_core.services import AppSettings
 
@@ -24,16 +31,28 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="SWITCHBOARD_", extra="forbid")
 
-    data_dir: Path = Field(Path("data"), description="directory for the SQLite file, blobs and the secret key")
-    database_url: str | None = Field(None, description="postgresql+asyncpg://… or sqlite+aiosqlite:///…; default: a file in data_dir")
-    redis_url: str | None = Field(None, description="redis://…: the scaled form; empty: everything in one process")
+    data_dir: Path = Field(
+        Path("data"), description="directory for the SQLite file, blobs and the secret key"
+    )
+    database_url: str | None = Field(
+        None, description="postgresql+asyncpg://… or sqlite+aiosqlite:///…; default: a file in data_dir"
+    )
+    redis_url: str | None = Field(
+        None, description="redis://…: the scaled form; empty: everything in one process"
+    )
     files_dir: Path | None = Field(None, description="directory for blobs; default: data_dir/files")
-    secret_key: SecretStr | None = Field(None, description="signs tokens; default: made once and kept in data_dir")
+    secret_key: SecretStr | None = Field(
+        None, description="signs tokens; default: made once and kept in data_dir"
+    )
     host: str = "127.0.0.1"
     port: int = Field(8080, ge=0, le=65535)
-    public_url: str | None = Field(None, description="how customers and providers reach us, e.g. https://desk.example.com")
-    mail_host: str = "127.0.0.1"
-    lmtp_port: int | None = Field(None, description="port for LMTP from your mail server; empty: no listener; 0: any")
+    public_url: str | None = Field(
+        None, description="how customers and providers reach us, e.g. https://desk.example.com"
+    )
+    lmtp_host: str = Field("127.0.0.1", description="address on which the mail listener binds")
+    lmtp_port: int | None = Field(
+        None, description="port for LMTP from your mail server; empty: no listener; 0: any"
+    )
     smtp_port: int | None = Field(None, description="port for SMTP intake; empty: no listener; 0: any")
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
     pool_size: int = Field(10, ge=2, le=100)
@@ -41,7 +60,9 @@ class Settings(BaseSettings):
     worker_threads: int = Field(16, ge=1, le=256)
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
     log_format: str = Field("console", pattern="^(console|json)$")
-    clock_file: Path | None = Field(None, description="tests and demos: a file holding an offset in milliseconds")
+    clock_file: Path | None = Field(
+        None, description="tests and demos: a file holding an offset in milliseconds"
+    )
     inbound_keep_days: int = Field(90, ge=1)
     uvloop: bool = True
 
@@ -51,9 +72,13 @@ class Settings(BaseSettings):
         return tuple(p.strip() for p in value.split(",") if p.strip()) if isinstance(value, str) else value
 
     @classmethod
+    @override
     def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource, dotenv_settings: PydanticBaseSettingsSource,
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         sources: list[PydanticBaseSettingsSource] = [init_settings, env_settings]
@@ -97,10 +122,19 @@ class Settings(BaseSettings):
     def for_app(self, *, demo: bool = False) -> AppSettings:
         public_url = (self.public_url or f"http://{self.host}:{self.port}").rstrip("/")
         return AppSettings(
-            public_url=public_url, secret_key=self.read_secret_key(), data_dir=self.data_dir,
-            cookie_secure=public_url.startswith("https://"), trusted_proxies=self.trusted_proxies, form=self.form,
-            inbound_keep_days=self.inbound_keep_days, version=program_version(), mail_host=self.mail_host,
-            lmtp_port=self.lmtp_port, smtp_port=self.smtp_port, demo=demo)
+            public_url=public_url,
+            secret_key=self.read_secret_key(),
+            data_dir=self.data_dir,
+            cookie_secure=public_url.startswith("https://"),
+            trusted_proxies=self.trusted_proxies,
+            form=self.form,
+            inbound_keep_days=self.inbound_keep_days,
+            version=program_version(),
+            mail_host=self.lmtp_host,
+            lmtp_port=self.lmtp_port,
+            smtp_port=self.smtp_port,
+            demo=demo,
+        )
 
 
 def program_version() -> str:
@@ -115,5 +149,7 @@ def load(**overrides: Any) -> Settings:
     try:
         return Settings(**{k: v for k, v in overrides.items() if v is not None})
     except ValidationError as error:
-        lines = [f"SWITCHBOARD_{'_'.join(str(p) for p in e['loc']).upper()}: {e['msg']}" for e in error.errors()]
+        lines = [
+            f"SWITCHBOARD_{'_'.join(str(p) for p in e['loc']).upper()}: {e['msg']}" for e in error.errors()
+        ]
         raise SettingsError("\n".join(lines)) from error

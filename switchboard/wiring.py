@@ -105,24 +105,36 @@ async def build_services(settings: Settings, *, demo: bool = False) -> AsyncIter
     hints: Hints
     limiter: RateLimiter
     if settings.redis_url:
-        from crm_core.infra.redis import RedisHints, RedisLimiter  # noqa: PLC0415 - not needed by the embedded form
+        from crm_core.infra.redis import RedisHints, RedisLimiter
 
         hints, limiter = RedisHints(settings.redis_url), RedisLimiter(settings.redis_url)
     else:
         hints, limiter = LocalHints(), MemoryLimiter()
-    db = Database(settings.resolved_database_url, clock=clock, hints=hints, pool_size=settings.pool_size,
-                  synchronous=settings.sqlite_synchronous)
+    db = Database(
+        settings.resolved_database_url,
+        clock=clock,
+        hints=hints,
+        pool_size=settings.pool_size,
+        synchronous=settings.sqlite_synchronous,
+    )
     db.listeners = listeners()
     http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60, connect=10))
     try:
         await hints.start()
         await db.start()
-        yield Services(db=db, clock=clock, hints=hints, files=DirectoryFiles(settings.files_dir or settings.data_dir / "files"),
-                       limiter=limiter, http=http, settings=settings.for_app(demo=demo))
+        yield Services(
+            db=db,
+            clock=clock,
+            hints=hints,
+            files=DirectoryFiles(settings.files_dir or settings.data_dir / "files"),
+            limiter=limiter,
+            http=http,
+            settings=settings.for_app(demo=demo),
+        )
     finally:
         await close_channels()
         await http.close()
         await hints.close()
-        if settings.redis_url:
-            await limiter.close()  # type: ignore[attr-defined]
+        if not isinstance(limiter, MemoryLimiter):
+            await limiter.close()
         await db.close()

@@ -39,7 +39,9 @@ async def execute(services: Services, registry: JobRegistry, row: JobRow) -> Non
         raise
     except Exception as error:
         text = "".join(traceback.format_exception_only(error)).strip()
-        log.warning("job_failed", job=row.name, job_id=row.id, attempt=row.attempts, error=text, exc_info=True)
+        log.warning(
+            "job_failed", job=row.name, job_id=row.id, attempt=row.attempts, error=text, exc_info=True
+        )
         if row.attempts >= row.max_attempts:
             await _bury(services, row, text)
         else:
@@ -73,7 +75,9 @@ async def _give_back(services: Services, row: JobRow) -> None:
         await job_table.release_unstarted(uow, [row])
 
 
-async def _postpone(services: Services, row: JobRow, delay_ms: int, *, counted: bool, error: str | None) -> None:
+async def _postpone(
+    services: Services, row: JobRow, delay_ms: int, *, counted: bool, error: str | None
+) -> None:
     async with services.db.transaction() as uow:
         await job_table.postpone(uow, row, delay_ms=delay_ms, counted=counted, error=error)
 

@@ -17,14 +17,19 @@ async def sweep(services: Services) -> int | None:
         for state in ("done", "discarded"):
             # The oldest by id are looked at, not all that match: the cost stays the same however many there are.
             oldest = select(inbound.c.id).where(inbound.c.state == state).order_by(inbound.c.id).limit(_BATCH)
-            await uow.execute(delete(inbound).where(inbound.c.id.in_(oldest.scalar_subquery()),
-                                                    inbound.c.processed_at < keep_from))
+            await uow.execute(
+                delete(inbound).where(
+                    inbound.c.id.in_(oldest.scalar_subquery()), inbound.c.processed_at < keep_from
+                )
+            )
         await uow.execute(delete(idempotency).where(idempotency.c.created_at < uow.now - DAY))
         await uow.execute(delete(login_session).where(login_session.c.expires_at < uow.now))
         await uow.execute(delete(chat_session).where(chat_session.c.expires_at < uow.now))
         stale = await uow.rows(select(upload).where(upload.c.created_at < uow.now - DAY).limit(_BATCH))
         for row in stale:
-            used = await uow.scalar(select(attachment.c.id).where(attachment.c.blob_key == row["blob_key"]).limit(1))
+            used = await uow.scalar(
+                select(attachment.c.id).where(attachment.c.blob_key == row["blob_key"]).limit(1)
+            )
             await uow.execute(delete(upload).where(upload.c.id == row["id"]))
             if used is None:
                 orphaned.append(row["blob_key"])

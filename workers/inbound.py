@@ -16,7 +16,7 @@ from channels import get_channel
 from channels.config import inbox_config
 from channels.contract import Malformed, RawItem
 from crm_core import calls, inbound_rows, intake, job_table
-from crm_core.db.uow import UnitOfWork
+from crm_core.db.uow import UnitOfWork, read_row
 from crm_core.envelope import Auto, Envelope, InboundAttachment, Kind
 from crm_core.jobs import JobRegistry, JobRow, NewJob
 from crm_core.schema import conversation, inbound, inbox
@@ -28,10 +28,33 @@ from workers.execute import NotOurs
 log = structlog.get_logger(__name__)
 
 #: never stored: what runs when a person clicks on it
-_REFUSED_ENDINGS = frozenset({
-    "exe", "scr", "com", "bat", "cmd", "pif", "vbs", "vbe", "js", "jse", "wsf", "wsh", "msi", "msp", "hta", "cpl",
-    "jar", "ps1", "lnk", "reg", "dll", "iso", "img",
-})
+_REFUSED_ENDINGS = frozenset(
+    {
+        "exe",
+        "scr",
+        "com",
+        "bat",
+        "cmd",
+        "pif",
+        "vbs",
+        "vbe",
+        "js",
+        "jse",
+        "wsf",
+        "wsh",
+        "msi",
+        "msp",
+        "hta",
+        "cpl",
+        "jar",
+        "ps1",
+        "lnk",
+        "reg",
+        "dll",
+        "iso",
+        "img",
+    }
+)
 
 
 def declare(registry: JobRegistry) -> None:
@@ -42,10 +65,10 @@ async def process(services: Services, job: JobRow) -> None:
     """The job `inbound.process`: one raw row, to its end."""
     inbound_id = int(job.args["inbound_id"])
     async with services.db.reading() as conn:
-        row = (await conn.execute(select(inbound).where(inbound.c.id == inbound_id))).mappings().first()
+        row = await read_row(conn, select(inbound).where(inbound.c.id == inbound_id))
         account = None
         if row is not None:
-            account = (await conn.execute(select(inbox).where(inbox.c.id == row["inbox_id"]))).mappings().first()
+            account = await read_row(conn, select(inbox).where(inbox.c.id == row["inbox_id"]))
     if row is None or account is None or row["state"] != "received":
         async with services.db.transaction() as uow:
             await job_table.finish(uow, job)
@@ -67,8 +90,10 @@ async def process(services: Services, job: JobRow) -> None:
         if error is not None:
             await inbound_rows.quarantine(uow, inbound_id, error)
         else:
-            notes = [await take_in(uow, account, envelope, inbound_id=inbound_id, files=stored)
-                     for envelope, stored in zip(envelopes, files, strict=True)]
+            notes = [
+                await take_in(uow, account, envelope, inbound_id=inbound_id, files=stored)
+                for envelope, stored in zip(envelopes, files, strict=True)
+            ]
             refused = [n for n in notes if n is not None and n.startswith("!")]
             if refused:
                 await inbound_rows.quarantine(uow, inbound_id, refused[0][1:])
@@ -79,8 +104,15 @@ async def process(services: Services, job: JobRow) -> None:
 
 def read(row: Mapping[str, Any], account: Mapping[str, Any]) -> list[Envelope]:
     """Parse a stored row by its channel. Raises Malformed."""
-    item = RawItem(dedupe_key=row["dedupe_key"], lane=row["lane"], body=row["body"], content_type=row["content_type"],
-                   order=row["order_key"], meta=row["meta"], received_at=row["received_at"])
+    item = RawItem(
+        dedupe_key=row["dedupe_key"],
+        lane=row["lane"],
+        body=row["body"],
+        content_type=row["content_type"],
+        order=row["order_key"],
+        meta=row["meta"],
+        received_at=row["received_at"],
+    )
     envelopes = get_channel(account["channel"]).parse(item, inbox_config(account))
     if not envelopes:
         raise Malformed("the adapter made nothing of it")
@@ -118,8 +150,15 @@ def sniff(content: bytes, name: str) -> str | None:
     return str(found) or None
 
 
-async def take_in(uow: UnitOfWork, account: Mapping[str, Any], envelope: Envelope, *, inbound_id: int | None,
-                  files: Mapping[int, intake.StoredFile] | None = None, client_id: str | None = None) -> str | None:
+async def take_in(
+    uow: UnitOfWork,
+    account: Mapping[str, Any],
+    envelope: Envelope,
+    *,
+    inbound_id: int | None,
+    files: Mapping[int, intake.StoredFile] | None = None,
+    client_id: str | None = None,
+) -> str | None:
     """Bring one envelope into the domain. Returns a note for the raw row; one that starts with "!" means quarantine."""
     if envelope.kind is Kind.CALL:
         await calls.take(uow, account, envelope, inbound_id=inbound_id)
@@ -127,15 +166,34 @@ async def take_in(uow: UnitOfWork, account: Mapping[str, Any], envelope: Envelop
     if envelope.data.get("quarantine"):
         return f"!set aside: {envelope.data['quarantine']}"
     result = await intake.receive(
-        uow, account, envelope, inbound_id=inbound_id, conversation_id=await _proved_thread(uow, account, envelope),
-        stored=files, client_id=client_id, held_by_bot=account["flow_key"] is not None)
+        uow,
+        account,
+        envelope,
+        inbound_id=inbound_id,
+        conversation_id=await _proved_thread(uow, account, envelope),
+        stored=files,
+        client_id=client_id,
+        held_by_bot=account["flow_key"] is not None,
+    )
     if envelope.data.get("callback_query_id"):
-        uow.enqueue(NewJob(name=delivery.ANSWER_JOB, args={"inbox_id": account["id"], "data": dict(envelope.data)},
-                           queue="deliver", max_attempts=2))
+        uow.enqueue(
+            NewJob(
+                name=delivery.ANSWER_JOB,
+                args={"inbox_id": account["id"], "data": dict(envelope.data)},
+                queue="deliver",
+                max_attempts=2,
+            )
+        )
     asked = envelope.data.get("callback")
     if isinstance(asked, dict) and result.contact is not None and not result.duplicate:
-        await callbacks.book_from_customer(uow, contact=result.contact, inquiry=result.inquiry, asked=asked,
-                                           source=account["channel"], inbound_id=inbound_id)
+        await callbacks.book_from_customer(
+            uow,
+            contact=result.contact,
+            inquiry=result.inquiry,
+            asked=asked,
+            source=account["channel"],
+            inbound_id=inbound_id,
+        )
     if result.ignored is not None and envelope.auto is Auto.BOUNCE:
         return f"!{result.ignored}"
     return "duplicate" if result.duplicate else result.ignored
@@ -145,14 +203,19 @@ async def _proved_thread(uow: UnitOfWork, account: Mapping[str, Any], envelope: 
     """The conversation a signed token names. A subject's weaker token needs the sender to be the participant."""
     if account["channel"] != "email":
         return None
-    from channels.email import parse_reply_token, parse_subject_token  # noqa: PLC0415 - only where mail is read
+    from channels.email import parse_reply_token, parse_subject_token
 
     if envelope.thread.reply_token:
         return parse_reply_token(account["secret"], envelope.thread.reply_token)
     if envelope.thread.subject_token and envelope.sender.identities:
         named = parse_subject_token(account["secret"], envelope.thread.subject_token)
         if named is not None:
-            return await uow.scalar(select(conversation.c.id).where(
-                conversation.c.id == named, conversation.c.inbox_id == account["id"],
-                conversation.c.address == envelope.sender.identities[0].value))
+            found = await uow.scalar(
+                select(conversation.c.id).where(
+                    conversation.c.id == named,
+                    conversation.c.inbox_id == account["id"],
+                    conversation.c.address == envelope.sender.identities[0].value,
+                )
+            )
+            return int(found) if found is not None else None
     return None

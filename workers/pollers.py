@@ -18,6 +18,7 @@ from channels.config import inbox_config
 from channels.contract import Channel, ChannelContext, InboxConfig, RawItem
 from crm_core import inbound_rows, leases
 from crm_core.clock import SECOND
+from crm_core.db.uow import read_rows
 from crm_core.schema import inbox, inbox_state
 from crm_core.services import Services
 
@@ -41,8 +42,11 @@ class LeasedSink:
 
     async def cursor(self) -> dict[str, Any]:
         async with self._services.db.reading() as conn:
-            found = (await conn.execute(
-                select(inbox_state.c.cursor).where(inbox_state.c.inbox_id == self._inbox_id))).scalar()
+            found = (
+                await conn.execute(
+                    select(inbox_state.c.cursor).where(inbox_state.c.inbox_id == self._inbox_id)
+                )
+            ).scalar()
         return dict(found or {})
 
     async def store(self, items: Sequence[RawItem], *, cursor: dict[str, Any] | None = None) -> None:
@@ -88,8 +92,9 @@ class Pollers:
 
     async def _look(self) -> None:
         async with self._services.db.reading() as conn:
-            rows = (await conn.execute(select(inbox).where(inbox.c.enabled, inbox.c.channel.in_(("telegram", "email"))))
-                    ).mappings().all()
+            rows = await read_rows(
+                conn, select(inbox).where(inbox.c.enabled, inbox.c.channel.in_(("telegram", "email")))
+            )
         wanted = {r["id"]: inbox_config(r) for r in rows if _polls(inbox_config(r))}
         for inbox_id, (config, task, _stop) in list(self._running.items()):
             if task.done() or wanted.get(inbox_id) != config:
@@ -101,13 +106,18 @@ class Pollers:
                 await self._end(inbox_id)
             elif inbox_id not in self._running:
                 stop = asyncio.Event()
-                task = asyncio.create_task(self._run(get_channel(config.channel), config, stop),
-                                           name=f"poll-{config.channel}-{inbox_id}")
+                task = asyncio.create_task(
+                    self._run(get_channel(config.channel), config, stop),
+                    name=f"poll-{config.channel}-{inbox_id}",
+                )
                 self._running[inbox_id] = (config, task, stop)
 
     async def _run(self, adapter: Channel, config: InboxConfig, stop: asyncio.Event) -> None:
-        ctx = ChannelContext(http=self._services.http, clock=self._services.clock,
-                             public_url=self._services.settings.public_url)
+        ctx = ChannelContext(
+            http=self._services.http,
+            clock=self._services.clock,
+            public_url=self._services.settings.public_url,
+        )
         sink = LeasedSink(self._services, config.id, self._owner)
         try:
             await adapter.run(config, sink, ctx, stop)
@@ -116,7 +126,9 @@ class Pollers:
         except Exception as error:
             log.exception("poller_failed", inbox_id=config.id, channel=config.channel)
             async with self._services.db.transaction() as uow:
-                await inbound_rows.note_state(uow, config.id, last_error=str(error)[:500], last_error_at=uow.now)
+                await inbound_rows.note_state(
+                    uow, config.id, last_error=str(error)[:500], last_error_at=uow.now
+                )
             await asyncio.sleep(5)
 
     async def _end(self, inbox_id: int) -> None:

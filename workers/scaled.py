@@ -36,19 +36,24 @@ _QUEUE = "switchboard"
 
 class ScaledRunner:
     """Relay and dramatiq consumers of one worker process. Coroutines run on the process' own loop; dramatiq's threads
-    only wait for them, so `threads` is the number of jobs at work at once."""
+    only wait for them, so `threads` is the number of jobs at work at once.
+    """
 
-    def __init__(self, services: Services, registry: JobRegistry, *, redis_url: str, threads: int = 16) -> None:
+    def __init__(
+        self, services: Services, registry: JobRegistry, *, redis_url: str, threads: int = 16
+    ) -> None:
         self._services = services
         self._registry = registry
         self._threads = threads
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        self._broker = RedisBroker(
-            url=redis_url, middleware=[AgeLimit(), ShutdownNotifications(), TimeLimit(time_limit=180_000), Callbacks()])
-        self._actor: Any = dramatiq.actor(
-            self._work, actor_name="switchboard.job", queue_name=_QUEUE, broker=self._broker, max_retries=0)
+        self._broker: dramatiq.Broker = RedisBroker(  # type: ignore[no-untyped-call]
+            url=redis_url,
+            middleware=[AgeLimit(), ShutdownNotifications(), TimeLimit(time_limit=180_000), Callbacks()],
+        )
+        declare: Any = dramatiq.actor(actor_name="switchboard.job", queue_name=_QUEUE, broker=self._broker)
+        self._actor: Any = declare(self._work)
         self._worker = dramatiq.Worker(self._broker, worker_threads=threads, worker_timeout=100)
 
     async def start(self) -> None:

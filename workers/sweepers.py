@@ -22,8 +22,9 @@ _SELDOM_S = 60.0
 class Sweepers:
     """One task per sweeper, so that a slow one delays nobody."""
 
-    def __init__(self, services: Services, sweeps: Mapping[str, Sweep], *,
-                 seldom: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self, services: Services, sweeps: Mapping[str, Sweep], *, seldom: frozenset[str] = frozenset()
+    ) -> None:
         self._services = services
         self._sweeps = dict(sweeps)
         self._seldom = seldom

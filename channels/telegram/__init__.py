@@ -110,6 +110,7 @@ class TelegramChannel(Channel):
     async def health(self, inbox: InboxConfig, ctx: ChannelContext) -> dict[str, Any]:
         return await _account.health(inbox, ctx)
 
+    @override
     async def answer_action(
         self, envelope_data: Mapping[str, Any], inbox: InboxConfig, ctx: ChannelContext
     ) -> bool:
@@ -120,6 +121,7 @@ class TelegramChannel(Channel):
         """
         return await _account.answer_action(envelope_data, inbox, ctx)
 
+    @override
     async def close(self) -> None:
         """End the connections that sending opened in this event loop."""
         if self._bots is not None:

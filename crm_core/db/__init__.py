@@ -1,2 +1,3 @@
 """Storage: `engine.Database`, `uow.UnitOfWork`, `types` (columns). Import from the modules: the tables in
-`crm_core.schema` need `types` while `uow` needs the tables."""
+`crm_core.schema` need `types` while `uow` needs the tables.
+"""

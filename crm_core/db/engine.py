@@ -35,11 +35,15 @@ class Database:
             and may lose the last transactions then, though never on a crash of the process.
     """
 
-    def __init__(self, url: str, *, clock: Clock, hints: Hints, pool_size: int = 10, synchronous: str = "FULL") -> None:
+    def __init__(
+        self, url: str, *, clock: Clock, hints: Hints, pool_size: int = 10, synchronous: str = "FULL"
+    ) -> None:
         self.url = url
         self.dialect = make_url(url).get_backend_name()
         if self.dialect not in ("sqlite", "postgresql"):
-            raise ValueError(f"unsupported database {self.dialect!r}: use sqlite+aiosqlite or postgresql+asyncpg")
+            raise ValueError(
+                f"unsupported database {self.dialect!r}: use sqlite+aiosqlite or postgresql+asyncpg"
+            )
         self.clock = clock
         self.hints = hints
         self.listeners: Listeners = {}
@@ -53,10 +57,16 @@ class Database:
                 raise ValueError("the embedded form needs a file, not an in-memory database")
             Path(name).parent.mkdir(parents=True, exist_ok=True)
             self._write_engine = _sqlite_engine(url, pool_size=1, immediate=True, synchronous=synchronous)
-            self._read_engine = _sqlite_engine(url, pool_size=pool_size, immediate=False, synchronous=synchronous)
+            self._read_engine = _sqlite_engine(
+                url, pool_size=pool_size, immediate=False, synchronous=synchronous
+            )
         else:
             self._write_engine = create_async_engine(
-                url, pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=False, pool_recycle=1800,
+                url,
+                pool_size=pool_size,
+                max_overflow=pool_size,
+                pool_pre_ping=False,
+                pool_recycle=1800,
                 connect_args={"server_settings": {"application_name": "switchboard", "timezone": "UTC"}},
             )
             self._read_engine = self._write_engine
@@ -96,8 +106,14 @@ class Database:
     async def _begun(self) -> AsyncIterator[UnitOfWork]:
         async with self._write_engine.begin() as conn:
             lease = ("", LOCAL_LEASE_MS) if self.local_runner is not None else None
-            uow = UnitOfWork(conn, now=self.clock.now_ms(), dialect=self.dialect, listeners=self.listeners,
-                             tx_offset=self._tx_offset, local_lease=lease)
+            uow = UnitOfWork(
+                conn,
+                now=self.clock.now_ms(),
+                dialect=self.dialect,
+                listeners=self.listeners,
+                tx_offset=self._tx_offset,
+                local_lease=lease,
+            )
             yield uow
             await uow.flush_outbox()
 
@@ -121,8 +137,14 @@ def _sqlite_engine(url: str, *, pool_size: int, immediate: bool, synchronous: st
         # The driver's own implicit BEGIN (deferred) loses updates silently under concurrent writers; we send ours.
         connection.isolation_level = None
         cursor = connection.cursor()
-        for pragma in ("journal_mode=WAL", f"synchronous={synchronous}", "foreign_keys=ON", "busy_timeout=10000",
-                       "cache_size=-32000", "temp_store=MEMORY"):
+        for pragma in (
+            "journal_mode=WAL",
+            f"synchronous={synchronous}",
+            "foreign_keys=ON",
+            "busy_timeout=10000",
+            "cache_size=-32000",
+            "temp_store=MEMORY",
+        ):
             cursor.execute(f"PRAGMA {pragma}")
         if not immediate:
             cursor.execute("PRAGMA query_only=ON")
@@ -138,4 +160,6 @@ def _sqlite_engine(url: str, *, pool_size: int, immediate: bool, synchronous: st
 #: SQLite releases before this lack RETURNING, which the whole storage layer relies on.
 MINIMUM_SQLITE = (3, 35, 0)
 if sqlite3.sqlite_version_info < MINIMUM_SQLITE:
-    raise RuntimeError(f"SQLite {sqlite3.sqlite_version} is too old, {'.'.join(map(str, MINIMUM_SQLITE))} is needed")
+    raise RuntimeError(
+        f"SQLite {sqlite3.sqlite_version} is too old, {'.'.join(map(str, MINIMUM_SQLITE))} is needed"
+    )

@@ -6,9 +6,9 @@ their first argument and never commit. Nothing is sent over a network inside it.
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import RowMapping, insert, select
+from sqlalchemy import insert
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql import Executable
@@ -22,15 +22,25 @@ from crm_core.jobs import JobRow, NewJob
 from crm_core.schema import event as event_table
 from crm_core.schema import job as job_table
 
-Row = RowMapping
+#: what a query gives: column name -> value (SQLAlchemy's own type also takes columns as keys; we never do)
+Row = Mapping[str, Any]
 
 
 class UnitOfWork:
     """Attributes: `conn` the connection in its transaction, `now` the instant all its rows carry (ms),
-    `dialect` "sqlite" or "postgresql"."""
+    `dialect` "sqlite" or "postgresql".
+    """
 
-    def __init__(self, conn: AsyncConnection, *, now: int, dialect: str, listeners: Listeners, tx_offset: int,
-                 local_lease: "tuple[str, int] | None") -> None:
+    def __init__(
+        self,
+        conn: AsyncConnection,
+        *,
+        now: int,
+        dialect: str,
+        listeners: Listeners,
+        tx_offset: int,
+        local_lease: "tuple[str, int] | None",
+    ) -> None:
         self.conn = conn
         self.now = now
         self.dialect = dialect
@@ -48,11 +58,11 @@ class UnitOfWork:
         return await self.conn.execute(statement, parameters)
 
     async def rows(self, statement: Executable) -> Sequence[Row]:
-        return (await self.conn.execute(statement)).mappings().all()
+        return cast("Sequence[Row]", (await self.conn.execute(statement)).mappings().all())
 
     async def row(self, statement: Executable) -> Row | None:
         """The first row or None."""
-        return (await self.conn.execute(statement)).mappings().first()
+        return cast("Row | None", (await self.conn.execute(statement)).mappings().first())
 
     async def scalar(self, statement: Executable) -> Any:
         return (await self.conn.execute(statement)).scalar()
@@ -62,20 +72,32 @@ class UnitOfWork:
         result = await self.conn.execute(insert(table).values(**values).returning(table.c.id))
         return int(result.scalar_one())
 
-    async def insert_new(self, table: Table, values: Mapping[str, Any], *, key: Sequence[str],
-                         returning: ColumnElement[Any] | None = None) -> Any:
+    async def insert_new(
+        self,
+        table: Table,
+        values: Mapping[str, Any],
+        *,
+        key: Sequence[str],
+        returning: ColumnElement[Any] | None = None,
+    ) -> Any:
         """Insert unless a row with the same `key` columns exists. Returns `returning` (default: the first key
-        column) of the new row, or None if there was one. On Postgres it waits for a concurrent twin to end."""
+        column) of the new row, or None if there was one. On Postgres it waits for a concurrent twin to end.
+        """
         dialect = postgresql if self.dialect == "postgresql" else sqlite
         column = returning if returning is not None else table.c[key[0]]
         statement = (
-            dialect.insert(table).values(**values).on_conflict_do_nothing(index_elements=list(key)).returning(column)
+            dialect.insert(table)
+            .values(**values)
+            .on_conflict_do_nothing(index_elements=list(key))
+            .returning(column)
         )
         return (await self.conn.execute(statement)).scalar()
 
     def lock(self, statement: Select[Any], *, skip_locked: bool = False) -> Select[Any]:
         """FOR UPDATE where it means something; SQLite's writer is alone anyway."""
-        return statement.with_for_update(skip_locked=skip_locked) if self.dialect == "postgresql" else statement
+        return (
+            statement.with_for_update(skip_locked=skip_locked) if self.dialect == "postgresql" else statement
+        )
 
     # --- outbox -----------------------------------------------------------------------------------------------
     async def emit(self, event: DomainEvent) -> None:
@@ -155,8 +177,17 @@ class UnitOfWork:
             job_id = await self.insert_new(job_table, values, key=["dedupe"], returning=job_table.c.id)
         if mine and token and job_id is not None:
             self.local_jobs.append(
-                JobRow(id=int(job_id), name=job.name, args=job.args, lane=job.lane, order_key=job.order_key, attempts=1,
-                       max_attempts=job.max_attempts, lease_token=token, created_at=self.now)
+                JobRow(
+                    id=int(job_id),
+                    name=job.name,
+                    args=job.args,
+                    lane=job.lane,
+                    order_key=job.order_key,
+                    attempts=1,
+                    max_attempts=job.max_attempts,
+                    lease_token=token,
+                    created_at=self.now,
+                )
             )
 
     def committed(self) -> None:
@@ -164,5 +195,12 @@ class UnitOfWork:
         for callback in self._after_commit:
             callback()
 
-    async def reload(self, table: Table, row_id: int) -> Row | None:
-        return await self.row(select(table).where(table.c.id == row_id))
+
+async def read_row(conn: AsyncConnection, statement: Executable) -> Row | None:
+    """The first row of a query outside a unit of work, or None."""
+    return cast("Row | None", (await conn.execute(statement)).mappings().first())
+
+
+async def read_rows(conn: AsyncConnection, statement: Executable) -> Sequence[Row]:
+    """All rows of a query outside a unit of work."""
+    return cast("Sequence[Row]", (await conn.execute(statement)).mappings().all())

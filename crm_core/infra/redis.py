@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import structlog
 from redis.asyncio import Redis
-from redis.backoff import ExponentialBackoff
 from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
 from redis.exceptions import RedisError
 
 log = structlog.get_logger(__name__)
@@ -17,7 +17,9 @@ _PREFIX = "switchboard:hint:"
 
 def command_client(url: str) -> Redis:
     """For short commands: gives up fast, so that a lost Redis delays nobody."""
-    return Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2, retry=Retry(ExponentialBackoff(), 1))
+    return Redis.from_url(
+        url, socket_timeout=2, socket_connect_timeout=2, retry=Retry(ExponentialBackoff(), 1)
+    )
 
 
 def subscriber_client(url: str) -> Redis:
@@ -67,8 +69,10 @@ class RedisHints:
         return end
 
     async def start(self) -> None:
-        self._tasks = [asyncio.create_task(self._send(), name="hints-send"),
-                       asyncio.create_task(self._listen(), name="hints-listen")]
+        self._tasks = [
+            asyncio.create_task(self._send(), name="hints-send"),
+            asyncio.create_task(self._listen(), name="hints-listen"),
+        ]
 
     async def close(self) -> None:
         for task in self._tasks:

@@ -11,7 +11,9 @@ conversation = Table(
     Column("inbox_id", Big, ForeignKey("inbox.id"), nullable=False),
     Column("contact_id", Big, ForeignKey("contact.id"), nullable=False),
     Column("key", String(500), nullable=False),  # the channel's name for the thread
-    Column("address", String(500), nullable=False),  # where replies go: chat id, email address, E.164, visitor
+    Column(
+        "address", String(500), nullable=False
+    ),  # where replies go: chat id, email address, E.164, visitor
     Column("channel", String(20), nullable=False),
     Column("subject", String(500), nullable=True),
     Column("language", String(10), nullable=False),
@@ -43,7 +45,9 @@ message = Table(
     Column("quoted_text", Text, nullable=True),
     Column("html", Text, nullable=True),
     Column("subject", String(500), nullable=True),
-    Column("state", String(12), nullable=False),  # received | queued | sending | sent | delivered | read | failed | unknown
+    Column(
+        "state", String(12), nullable=False
+    ),  # received | queued | sending | sent | delivered | read | failed | unknown
     Column("error", String(500), nullable=True),
     Column("client_id", String(64), nullable=True),
     Column("reply_to_id", Big, nullable=True),

@@ -76,11 +76,27 @@ call = Table(
     Index("ix_call_correlation_id", "correlation_id"),
     Index("ix_call_contact_id", "contact_id"),
 )
-Index("ix_inquiry_solved_at", inquiry.c.solved_at, postgresql_where=inquiry.c.status == "solved",
-      sqlite_where=inquiry.c.status == "solved")
-Index("ix_inquiry_snooze_until", inquiry.c.snooze_until, postgresql_where=inquiry.c.snooze_until.is_not(None),
-      sqlite_where=inquiry.c.snooze_until.is_not(None))
-Index("ix_call_missed_check_at", call.c.missed_check_at, postgresql_where=call.c.missed_check_at.is_not(None),
-      sqlite_where=call.c.missed_check_at.is_not(None))
-Index("ix_call_stuck_at", call.c.stuck_at, postgresql_where=call.c.stuck_at.is_not(None),
-      sqlite_where=call.c.stuck_at.is_not(None))
+Index(
+    "ix_inquiry_solved_at",
+    inquiry.c.solved_at,
+    postgresql_where=inquiry.c.status == "solved",
+    sqlite_where=inquiry.c.status == "solved",
+)
+Index(
+    "ix_inquiry_snooze_until",
+    inquiry.c.snooze_until,
+    postgresql_where=inquiry.c.snooze_until.is_not(None),
+    sqlite_where=inquiry.c.snooze_until.is_not(None),
+)
+Index(
+    "ix_call_missed_check_at",
+    call.c.missed_check_at,
+    postgresql_where=call.c.missed_check_at.is_not(None),
+    sqlite_where=call.c.missed_check_at.is_not(None),
+)
+Index(
+    "ix_call_stuck_at",
+    call.c.stuck_at,
+    postgresql_where=call.c.stuck_at.is_not(None),
+    sqlite_where=call.c.stuck_at.is_not(None),
+)

@@ -45,10 +45,27 @@ job = Table(
     Column("last_error", Text, nullable=True),
     Column("created_at", Ms, nullable=False),
 )
-Index("ix_job_ready", job.c.run_at, job.c.id, postgresql_where=job.c.state == "ready", sqlite_where=job.c.state == "ready")
-Index("ix_job_leased", job.c.lease_until, postgresql_where=job.c.state == "leased", sqlite_where=job.c.state == "leased")
-Index("ix_job_lane", job.c.lane, job.c.order_key, job.c.id, postgresql_where=job.c.lane.is_not(None),
-      sqlite_where=job.c.lane.is_not(None))
+Index(
+    "ix_job_ready",
+    job.c.run_at,
+    job.c.id,
+    postgresql_where=job.c.state == "ready",
+    sqlite_where=job.c.state == "ready",
+)
+Index(
+    "ix_job_leased",
+    job.c.lease_until,
+    postgresql_where=job.c.state == "leased",
+    sqlite_where=job.c.state == "leased",
+)
+Index(
+    "ix_job_lane",
+    job.c.lane,
+    job.c.order_key,
+    job.c.id,
+    postgresql_where=job.c.lane.is_not(None),
+    sqlite_where=job.c.lane.is_not(None),
+)
 
 lease = Table(
     "lease",

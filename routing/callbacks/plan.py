@@ -1,4 +1,4 @@
-"""When a customer may be called and when to try again: pure functions of numbers, zones and instants (channels.md §3.5).
+"""When a customer may be called and when to try again: pure functions of numbers, zones and instants.
 
 Instants are milliseconds UTC. Local times are worked out at the moment of asking, so a change of clocks between
 booking and dialling is no trap.

@@ -24,8 +24,11 @@ async def lock(uow: UnitOfWork, callback_id: int) -> dict[str, Any]:
 
 
 async def attempts_of(uow: UnitOfWork, callback_id: int) -> Sequence[Row]:
-    return await uow.rows(select(callback_attempt).where(callback_attempt.c.callback_id == callback_id)
-                          .order_by(callback_attempt.c.n))
+    return await uow.rows(
+        select(callback_attempt)
+        .where(callback_attempt.c.callback_id == callback_id)
+        .order_by(callback_attempt.c.n)
+    )
 
 
 async def change(uow: UnitOfWork, row: dict[str, Any], **values: Any) -> dict[str, Any]:
@@ -35,16 +38,33 @@ async def change(uow: UnitOfWork, row: dict[str, Any], **values: Any) -> dict[st
     return {**row, **values}
 
 
-async def tell(uow: UnitOfWork, kind: str, row: Mapping[str, Any], *, actor: str = "system", everyone: bool = False,
-               **payload: Any) -> None:
+async def tell(
+    uow: UnitOfWork,
+    kind: str,
+    row: Mapping[str, Any],
+    *,
+    actor: str = "system",
+    everyone: bool = False,
+    **payload: Any,
+) -> None:
     """Emit `callback.<kind>` to the owner, the team and supervisors."""
-    await uow.emit(DomainEvent(
-        kind=f"callback.{kind}", subject_kind="callback", subject_id=row["id"], actor=actor,
-        inquiry_id=row["inquiry_id"], conversation_id=row["conversation_id"],
-        payload={"callback": callback_view(row, await attempts_of(uow, row["id"])), **payload},
-        audience=Audience(teams=(row["team_id"],) if row["team_id"] else (),
-                          agents=(row["owner_id"],) if row["owner_id"] else (), everyone=everyone),
-        context={"callback": row}))
+    await uow.emit(
+        DomainEvent(
+            kind=f"callback.{kind}",
+            subject_kind="callback",
+            subject_id=row["id"],
+            actor=actor,
+            inquiry_id=row["inquiry_id"],
+            conversation_id=row["conversation_id"],
+            payload={"callback": callback_view(row, await attempts_of(uow, row["id"])), **payload},
+            audience=Audience(
+                teams=(row["team_id"],) if row["team_id"] else (),
+                agents=(row["owner_id"],) if row["owner_id"] else (),
+                everyone=everyone,
+            ),
+            context={"callback": row},
+        )
+    )
 
 
 async def zones(uow: UnitOfWork, row: Mapping[str, Any]) -> Zones:
@@ -56,6 +76,8 @@ async def zones(uow: UnitOfWork, row: Mapping[str, Any]) -> Zones:
 
 async def default_zone(uow: UnitOfWork) -> str:
     """The zone of the telephony account, for numbers that tell nothing."""
-    config = await uow.scalar(select(inbox.c.config).where(inbox.c.channel == "telephony", inbox.c.enabled).limit(1))
+    config = await uow.scalar(
+        select(inbox.c.config).where(inbox.c.channel == "telephony", inbox.c.enabled).limit(1)
+    )
     zone = (config or {}).get("timezone")
     return zone if isinstance(zone, str) and zone else DEFAULT_ZONE

@@ -17,15 +17,42 @@ async def sweep(db: Database) -> int | None:
     """Everything that is due now, each row in a transaction of its own. Returns the next due instant (ms) or None."""
     async with db.reading() as conn:
         now = db.clock.now_ms()
-        due = (await conn.execute(select(callback.c.id).where(
-            callback.c.next_attempt_at.is_not(None), callback.c.next_attempt_at <= now)
-            .order_by(callback.c.next_attempt_at).limit(_BATCH))).scalars().all()
-        silent = (await conn.execute(select(callback_attempt.c.id).where(
-            callback_attempt.c.give_up_at.is_not(None), callback_attempt.c.give_up_at <= now)
-            .order_by(callback_attempt.c.give_up_at).limit(_BATCH))).scalars().all()
-        late = (await conn.execute(select(callback.c.id).where(
-            callback.c.escalate_at.is_not(None), callback.c.escalate_at <= now)
-            .order_by(callback.c.escalate_at).limit(_BATCH))).scalars().all()
+        due = (
+            (
+                await conn.execute(
+                    select(callback.c.id)
+                    .where(callback.c.next_attempt_at.is_not(None), callback.c.next_attempt_at <= now)
+                    .order_by(callback.c.next_attempt_at)
+                    .limit(_BATCH)
+                )
+            )
+            .scalars()
+            .all()
+        )
+        silent = (
+            (
+                await conn.execute(
+                    select(callback_attempt.c.id)
+                    .where(callback_attempt.c.give_up_at.is_not(None), callback_attempt.c.give_up_at <= now)
+                    .order_by(callback_attempt.c.give_up_at)
+                    .limit(_BATCH)
+                )
+            )
+            .scalars()
+            .all()
+        )
+        late = (
+            (
+                await conn.execute(
+                    select(callback.c.id)
+                    .where(callback.c.escalate_at.is_not(None), callback.c.escalate_at <= now)
+                    .order_by(callback.c.escalate_at)
+                    .limit(_BATCH)
+                )
+            )
+            .scalars()
+            .all()
+        )
     for attempt_id in silent:
         async with db.transaction() as uow:
             await _give_up(uow, attempt_id)
@@ -46,8 +73,13 @@ async def _become_due(uow: UnitOfWork, callback_id: int) -> None:
         decent = next_decent(uow.now, await rows.zones(uow, row))
         if decent > uow.now:
             # The clocks changed, or the card learned a new zone, since this time was worked out.
-            await rows.change(uow, row, next_attempt_at=decent, due_at=decent,
-                              escalate_at=max(row["escalate_at"] or 0, decent + row["window_end"] - row["window_start"]))
+            await rows.change(
+                uow,
+                row,
+                next_attempt_at=decent,
+                due_at=decent,
+                escalate_at=max(row["escalate_at"] or 0, decent + row["window_end"] - row["window_start"]),
+            )
             return
     row = await rows.change(uow, row, state="due", next_attempt_at=None)
     person = await uow.row(select(contact).where(contact.c.id == row["contact_id"]))
@@ -57,11 +89,23 @@ async def _become_due(uow: UnitOfWork, callback_id: int) -> None:
 
 async def _give_up(uow: UnitOfWork, attempt_id: int) -> None:
     attempt = await uow.row(select(callback_attempt).where(callback_attempt.c.id == attempt_id))
-    if attempt is None or attempt["state"] != "dialling" or attempt["give_up_at"] is None or attempt["give_up_at"] > uow.now:
+    if (
+        attempt is None
+        or attempt["state"] != "dialling"
+        or attempt["give_up_at"] is None
+        or attempt["give_up_at"] > uow.now
+    ):
         return
-    await attempts.record_outcome(uow, attempt["callback_id"], "failed", actor="system", attempt_id=attempt_id,
-                                  note="no word came from the telephone system" if attempt["mode"] == "originated"
-                                  else "the agent recorded no outcome")
+    await attempts.record_outcome(
+        uow,
+        attempt["callback_id"],
+        "failed",
+        actor="system",
+        attempt_id=attempt_id,
+        note="no word came from the telephone system"
+        if attempt["mode"] == "originated"
+        else "the agent recorded no outcome",
+    )
 
 
 async def _escalate(uow: UnitOfWork, callback_id: int) -> None:

@@ -23,9 +23,18 @@ def callback_view(row: Mapping[str, Any], attempts: Iterable[Mapping[str, Any]] 
         "owner_id": row["owner_id"],
         "team_id": row["team_id"],
         "attempts": [
-            {"n": a["n"], "at": iso(a["started_at"]), "ended_at": iso(a["ended_at"]), "agent_id": a["agent_id"],
-             "mode": a["mode"], "outcome": a["outcome"], "counted": a["counted"], "call_id": a["call_id"],
-             "state": a["state"], "note": a["note"]}
+            {
+                "n": a["n"],
+                "at": iso(a["started_at"]),
+                "ended_at": iso(a["ended_at"]),
+                "agent_id": a["agent_id"],
+                "mode": a["mode"],
+                "outcome": a["outcome"],
+                "counted": a["counted"],
+                "call_id": a["call_id"],
+                "state": a["state"],
+                "note": a["note"],
+            }
             for a in attempts
         ],
         "counted_attempts": row["counted_attempts"],

@@ -12,11 +12,10 @@ from alembic import context
 from sqlalchemy import Connection, pool, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-import bots.schema
+import bots.schema  # noqa: F401 - imported for its tables
 import crm_core.schema
-import routing.schema
+import routing.schema  # noqa: F401
 
-assert bots.schema and routing.schema  # noqa: S101 - imported for their tables
 target_metadata = crm_core.schema.metadata
 
 

@@ -15,20 +15,42 @@ from crm_core.schema import contact, conversation, event, identity, inbox, inqui
 async def an_inbox(db: Database, **more: Any) -> dict[str, Any]:
     async with db.transaction() as uow:
         values = {
-            "key": "k" * 20, "channel": "telegram", "name": "Bot", "secret": "s", "config": {}, "address": None,
-            "team_id": None, "default_kind": "ticket", "flow_key": None, "region": "UA", "language": "uk",
-            "priority": "normal", "enabled": True, "created_at": uow.now, **more,
+            "key": "k" * 20,
+            "channel": "telegram",
+            "name": "Bot",
+            "secret": "s",
+            "config": {},
+            "address": None,
+            "team_id": None,
+            "default_kind": "ticket",
+            "flow_key": None,
+            "region": "UA",
+            "language": "uk",
+            "priority": "normal",
+            "enabled": True,
+            "created_at": uow.now,
+            **more,
         }
         return {**values, "id": await uow.insert(inbox, values)}
 
 
 def a_message(text: str = "Доброго дня", *, n: int = 1, user: int = 5, **more: Any) -> Envelope:
-    return Envelope(**{
-        "kind": Kind.MESSAGE, "dedupe_key": f"update:{n}", "conversation_key": str(user),
-        "sender": Sender(identities=(IdentityClaim(IdentityKind.TELEGRAM, str(user), verified=True),),
-                         display_name="Ірина", locale="uk"),
-        "occurred_at": 1_000, "provider_message_id": f"{user}:{n}", "text": text, **more,
-    })
+    return Envelope(
+        **{
+            "kind": Kind.MESSAGE,
+            "dedupe_key": f"update:{n}",
+            "conversation_key": str(user),
+            "sender": Sender(
+                identities=(IdentityClaim(IdentityKind.TELEGRAM, str(user), verified=True),),
+                display_name="Ірина",
+                locale="uk",
+            ),
+            "occurred_at": 1_000,
+            "provider_message_id": f"{user}:{n}",
+            "text": text,
+            **more,
+        }
+    )
 
 
 async def count(db: Database, table: Any) -> int:
@@ -95,7 +117,9 @@ async def test_a_message_reopens_what_was_solved_and_follows_up_what_was_closed(
     async with db.transaction() as uow:
         await inquiries.change(uow, first.inquiry["id"], {"status": "solved"}, actor="agent:1")
     second = await take(db, box, a_message(n=2))
-    assert second.inquiry and second.inquiry["id"] == first.inquiry["id"] and second.inquiry["status"] == "open"
+    assert (
+        second.inquiry and second.inquiry["id"] == first.inquiry["id"] and second.inquiry["status"] == "open"
+    )
     async with db.transaction() as uow:
         await inquiries.change(uow, first.inquiry["id"], {"status": "closed"}, actor="agent:1")
     third = await take(db, box, a_message(n=3))
@@ -105,12 +129,32 @@ async def test_a_message_reopens_what_was_solved_and_follows_up_what_was_closed(
 
 async def test_a_proved_phone_takes_the_card_that_was_known_by_that_phone_alone(db: Database) -> None:
     box = await an_inbox(db)
-    called = await take(db, box, a_message(
-        n=1, conversation_key="+380501234567",
-        sender=Sender(identities=(IdentityClaim(IdentityKind.PHONE, "+380501234567", evidence="caller_id"),))))
-    shared = await take(db, box, a_message(n=2, sender=Sender(identities=(
-        IdentityClaim(IdentityKind.TELEGRAM, "5", verified=True),
-        IdentityClaim(IdentityKind.PHONE, "+380501234567", verified=True, evidence="contact_share")))))
+    called = await take(
+        db,
+        box,
+        a_message(
+            n=1,
+            conversation_key="+380501234567",
+            sender=Sender(
+                identities=(IdentityClaim(IdentityKind.PHONE, "+380501234567", evidence="caller_id"),)
+            ),
+        ),
+    )
+    shared = await take(
+        db,
+        box,
+        a_message(
+            n=2,
+            sender=Sender(
+                identities=(
+                    IdentityClaim(IdentityKind.TELEGRAM, "5", verified=True),
+                    IdentityClaim(
+                        IdentityKind.PHONE, "+380501234567", verified=True, evidence="contact_share"
+                    ),
+                )
+            ),
+        ),
+    )
     assert called.contact and shared.contact
     async with db.reading() as conn:
         rows = (await conn.execute(select(contact).order_by(contact.c.id))).mappings().all()
@@ -123,12 +167,35 @@ async def test_a_claimed_phone_of_somebody_else_is_only_a_suggestion(db: Databas
     from crm_core.schema import merge_suggestion
 
     box = await an_inbox(db)
-    await take(db, box, a_message(n=1, sender=Sender(identities=(
-        IdentityClaim(IdentityKind.TELEGRAM, "5", verified=True),
-        IdentityClaim(IdentityKind.PHONE, "+380501234567", verified=True, evidence="contact_share")))))
-    await take(db, box, a_message(n=2, user=6, sender=Sender(identities=(
-        IdentityClaim(IdentityKind.TELEGRAM, "6", verified=True),
-        IdentityClaim(IdentityKind.PHONE, "+380501234567", evidence="form")))))
+    await take(
+        db,
+        box,
+        a_message(
+            n=1,
+            sender=Sender(
+                identities=(
+                    IdentityClaim(IdentityKind.TELEGRAM, "5", verified=True),
+                    IdentityClaim(
+                        IdentityKind.PHONE, "+380501234567", verified=True, evidence="contact_share"
+                    ),
+                )
+            ),
+        ),
+    )
+    await take(
+        db,
+        box,
+        a_message(
+            n=2,
+            user=6,
+            sender=Sender(
+                identities=(
+                    IdentityClaim(IdentityKind.TELEGRAM, "6", verified=True),
+                    IdentityClaim(IdentityKind.PHONE, "+380501234567", evidence="form"),
+                )
+            ),
+        ),
+    )
     async with db.reading() as conn:
         merged = (await conn.execute(select(contact.c.merged_into_id))).scalars().all()
     assert merged == [None, None]
@@ -150,7 +217,15 @@ async def test_search_finds_by_any_word_in_any_case(db: Database) -> None:
 
     box = await an_inbox(db)
     await take(db, box, a_message("Ёлка для Марії: O'Brien, тел. 050 123-45-67", n=1))
-    for query, found in (("елка", 1), ("МАРІЇ", 1), ("obrien", 1), ("мар", 1), ("дерево", 0), ("'; --", 0), ("", 0)):
+    for query, found in (
+        ("елка", 1),
+        ("МАРІЇ", 1),
+        ("obrien", 1),
+        ("мар", 1),
+        ("дерево", 0),
+        ("'; --", 0),
+        ("", 0),
+    ):
         async with db.reading() as conn:
             hits = (await conn.execute(select(inquiry.c.id).where(matches(db.dialect, inquiry, query)))).all()
         assert len(hits) == found, query

@@ -1,9 +1,6 @@
 """indexes for throwing away what has served"""
 
-import sqlalchemy as sa
 from alembic import op
-from sqlalchemy import Text
-from sqlalchemy.dialects import postgresql
 
 revision = "0004"
 down_revision = "0003"

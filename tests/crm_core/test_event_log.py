@@ -1,0 +1,112 @@
+"""The event cursor never skips: also not when transactions overtake each other."""
+
+import asyncio
+
+import pytest
+
+from crm_core.db.engine import Database
+from crm_core.errors import Invalid
+from crm_core.event_log import Cursor, newest, oldest, read_after
+from crm_core.events import DomainEvent
+from crm_core.infra.local import LocalHints
+from tests.conftest import MovableClock
+
+
+def a_fact(n: int) -> DomainEvent:
+    return DomainEvent(kind="test.happened", subject_kind="test", subject_id=n)
+
+
+async def read_all(db: Database, cursor: Cursor) -> tuple[list[int], Cursor]:
+    async with db.reading() as conn:
+        rows, after = await read_after(conn, cursor, tx_offset=db.tx_offset)
+    return [r["subject_id"] for r in rows], after
+
+
+async def test_an_overtaken_transaction_is_not_skipped(db: Database) -> None:
+    started, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> None:
+        async with db.transaction() as uow:
+            await uow.emit(a_fact(1))
+            await uow.flush_outbox()  # the row has its (lower) id now, and is not committed
+            uow._events.clear()
+            started.set()
+            await go_on.wait()
+
+    task = asyncio.create_task(slow())
+    await started.wait()
+    if db.dialect == "postgresql":
+        async with db.transaction() as uow:
+            await uow.emit(a_fact(2))
+    seen, cursor = await read_all(db, Cursor())
+    assert seen == []
+    go_on.set()
+    await task
+    if db.dialect == "sqlite":
+        async with db.transaction() as uow:
+            await uow.emit(a_fact(2))
+    seen, cursor = await read_all(db, cursor)
+    assert sorted(seen) == [1, 2]
+    assert (await read_all(db, cursor))[0] == []
+
+
+async def test_a_crowd_of_writers_and_a_reader_agree(db: Database) -> None:
+    seen: list[int] = []
+    done = asyncio.Event()
+
+    async def reader() -> None:
+        cursor = Cursor()
+        while True:
+            finished = done.is_set()
+            rows, cursor = await read_all(db, cursor)
+            seen.extend(rows)
+            if finished and not rows:
+                return
+            await asyncio.sleep(0)
+
+    async def writer(n: int) -> None:
+        for i in range(10):
+            async with db.transaction() as uow:
+                await uow.emit(a_fact(n * 100 + i))
+                await asyncio.sleep(0.001 * ((n + i) % 3))
+
+    task = asyncio.create_task(reader())
+    await asyncio.gather(*(writer(n) for n in range(1, 7)))
+    done.set()
+    await task
+    assert len(seen) == len(set(seen)) == 60
+    for n in range(1, 7):  # one writer's facts keep their order
+        mine = [s for s in seen if s // 100 == n]
+        assert mine == sorted(mine)
+
+
+async def test_after_a_restore_with_lower_transaction_ids_new_events_come_last(
+    db: Database, database_url: str, clock: MovableClock
+) -> None:
+    async with db.transaction() as uow:
+        await uow.emit(a_fact(1))
+        await uow.flush_outbox()
+        uow._events.clear()
+        if db.dialect == "postgresql":  # as if it had been written by a much older cluster
+            from sqlalchemy import update
+
+            from crm_core.schema import event
+
+            await uow.execute(update(event).values(tx=event.c.tx + 1_000_000))
+    again = Database(database_url, clock=clock, hints=LocalHints())
+    await again.start()
+    _, cursor = await read_all(again, Cursor())
+    async with again.transaction() as uow:
+        await uow.emit(a_fact(2))
+    seen, _ = await read_all(again, cursor)
+    assert seen == [2]
+    async with again.reading() as conn:
+        first, last = await oldest(conn), await newest(conn, tx_offset=again.tx_offset)
+    assert first is not None and first < last
+    await again.close()
+
+
+@pytest.mark.parametrize("text", ["", "5", "a-b", "1-", "-1", "1-2-3", "٣-٤", "9" * 30 + "-1"])
+def test_a_broken_cursor_is_refused(text: str) -> None:
+    with pytest.raises(Invalid):
+        Cursor.parse(text)
