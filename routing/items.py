@@ -389,11 +389,11 @@ async def _active(uow: UnitOfWork, agent_ids: set[int | None]) -> set[int]:
 
 
 async def _contact(uow: UnitOfWork, contact_id: int | None) -> RowLike | None:
-    return None if contact_id is None else await uow.reload(contact, contact_id)
+    return None if contact_id is None else await uow.row(select(contact).where(contact.c.id == contact_id))
 
 
 async def _inquiry(uow: UnitOfWork, inquiry_id: int | None) -> RowLike | None:
-    return None if inquiry_id is None else await uow.reload(inquiry, inquiry_id)
+    return None if inquiry_id is None else await uow.row(select(inquiry).where(inquiry.c.id == inquiry_id))
 
 
 def needs_people(row: RowLike) -> bool:

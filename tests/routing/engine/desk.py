@@ -6,6 +6,7 @@ from sqlalchemy import insert, select
 
 from crm_core.db.engine import Database
 from crm_core.schema import agent, agent_skill, contact, conversation, inbox, inquiry, team, team_member
+from crm_core.schema import event as event_table
 from routing import items, lanes, presence, reconcile
 from routing.model import Item
 from routing.schema import agent_slot, agent_state, assignment, decision, offer, queue_entry, work_item
@@ -85,7 +86,7 @@ async def a_conversation(db: Database, contact_id: int, inbox_id: int, *, sticky
 
 async def enqueue(db: Database, inquiry_id: int) -> Item:
     async with db.transaction() as uow:
-        row = await uow.reload(inquiry, inquiry_id)
+        row = await uow.row(select(inquiry).where(inquiry.c.id == inquiry_id))
         assert row is not None
         return await items.enqueue_inquiry(uow, row)
 
@@ -152,4 +153,4 @@ async def check_invariants(db: Database) -> None:
             assert keys == {row["order_key"]}
 
 
-__all__ = ["T0", "agent_state"]
+__all__ = ["T0", "agent_state", "event_table"]
