@@ -3,6 +3,7 @@
 
 import { createI18n, type I18n } from 'vue-i18n'
 import type { Messages } from './locales/en'
+import { api } from './stores/http'
 
 export const LANGUAGES = ['en', 'uk', 'ru'] as const
 export type Language = (typeof LANGUAGES)[number]
@@ -43,6 +44,7 @@ export async function setLanguage(language: Language): Promise<void> {
   i18n.global.setLocaleMessage(language, messages)
   i18n.global.locale.value = language
   document.documentElement.lang = language
+  api.language = language
   try {
     localStorage.setItem(KEPT, language)
   } catch {

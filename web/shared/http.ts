@@ -59,6 +59,9 @@ export class Http {
   /** Milliseconds to add to the local clock to get the server's, from the `Date` header (whole seconds). */
   onServerTime: ((serverMs: number) => void) | null = null
 
+  /** Sent as Accept-Language, so that the server's own sentences match the screen. */
+  language: string | null = null
+
   constructor(
     private readonly base: string,
     private readonly fetcher: typeof fetch = (...args) => fetch(...args),
@@ -82,6 +85,7 @@ export class Http {
 
   async request<T>(method: string, path: string, options: RequestOptions = {}): Promise<T> {
     const headers: Record<string, string> = { Accept: 'application/json' }
+    if (this.language) headers['Accept-Language'] = this.language
     let body: BodyInit | undefined
     if (options.body instanceof FormData) {
       body = options.body

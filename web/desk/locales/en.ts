@@ -17,7 +17,7 @@ const en = {
   scope: { mine: 'Mine', queue: 'Queue', all: 'All' },
   list: {
     filters: 'Filters', kind: 'Kind', anyKind: 'Tickets and leads', status: 'Status', channel: 'Channel', anyChannel: 'All channels',
-    team: 'Team', anyTeam: 'All teams', active: 'Active', finished: 'Finished', everything: 'Everything', search: 'Search in the list',
+    team: 'Team', anyTeam: 'All teams', everything: 'Everything', search: 'Search in the list',
     sortUpdated: 'Newest first', sortDue: 'Deadline first', empty: 'Nothing here', emptyMine: 'You have nothing to do right now.',
     emptyQueue: 'Nobody is waiting.', more: 'Show more', failed: 'The list could not be loaded.', again: 'Try again',
     unread: 'Unread', bot: 'With the bot', nobody: 'Unassigned', label: 'Inquiries', noSubject: 'No subject', fresh: 'New inquiry',
@@ -46,8 +46,8 @@ const en = {
     pick: 'Choose an inquiry from the list', pickHint: 'Keys j and k move through it', loading: 'Loading…', gone: 'This inquiry cannot be opened.',
     empty: 'No messages yet', quoted: 'Quoted text', hideQuoted: 'Hide quoted text', showImages: 'Show remote images', typing: '{name} is typing…', someone: 'Someone',
     messages: 'Messages', note: 'Internal note', bot: 'bot', customer: 'Customer', today: 'Today', yesterday: 'Yesterday', newBelow: 'New messages below', original: 'Show as text',
-    asHtml: 'Show formatted', callWith: 'Call', inboundCall: 'Incoming call', outboundCall: 'Outgoing call', talk: 'talk {time}', wait: 'waited {time}', recording: 'Recording', close: 'Close the panel',
-    details: 'Details', back: 'Back to the list', opened: 'opened {time}', attachmentBlocked: 'not stored', edited: 'edited',
+    asHtml: 'Show formatted', inboundCall: 'Incoming call', outboundCall: 'Outgoing call', talk: 'talk {time}', wait: 'waited {time}', recording: 'Recording', close: 'Close the panel',
+    details: 'Details', back: 'Back to the list', attachmentBlocked: 'not stored', edited: 'edited',
   },
   state: {
     received: 'Received', queued: 'Waiting to be sent', sending: 'Sending…', sent: 'Sent', delivered: 'Delivered', read: 'Read',
@@ -55,8 +55,8 @@ const en = {
   },
   composer: {
     reply: 'Reply', note: 'Internal note', replyHint: 'Write to the customer…', noteHint: 'Only colleagues see this note…', send: 'Send', addNote: 'Add note',
-    sendAnd: 'Send and set', attach: 'Attach a file', uploading: 'Uploading…', remove: 'Remove {name}', keys: 'Ctrl+Enter sends', dropHere: 'Drop files here', replyTo: 'In reply to', cancelReply: 'Do not quote',
-    closed: 'This inquiry is closed. A reply opens it again.', botHolds: 'The bot is talking with the customer. Your reply takes over.', tooBig: 'The file {name} is too big.',
+    sendAnd: 'Send and set', attach: 'Attach a file', uploading: 'Uploading…', remove: 'Remove {name}', keys: 'Ctrl+Enter sends', replyTo: 'In reply to', cancelReply: 'Do not quote',
+    closed: 'This inquiry is closed. A reply opens it again.', botHolds: 'The bot is talking with the customer. Your reply takes over.', 
   },
   actions: {
     take: 'Take', taken: 'It is yours now.', transfer: 'Transfer', transferTitle: 'Transfer the inquiry', toAgent: 'To a colleague', toTeam: 'To a team', noteOptional: 'Note for the colleague (optional)',
@@ -64,9 +64,9 @@ const en = {
     refresh: 'Refresh', copy: 'Copy', copied: 'Copied.', saved: 'Saved.', yes: 'Yes', no: 'No', add: 'Add', reload: 'Reload', confirm: 'Confirm',
   },
   panel: {
-    contact: 'Contact', properties: 'Properties', why: 'Why here', whyWaiting: 'Why it waits', callbacks: 'Callbacks', history: 'History', open: 'Open the card', verified: 'Verified', unverified: 'Not verified', vip: 'VIP', blocked: 'Blocked',
-    status: 'Status', kind: 'Kind', stage: 'Stage', priority: 'Priority', team: 'Team', assignee: 'Assignee', tags: 'Tags', addTag: 'Add a tag', value: 'Value', subject: 'Subject', source: 'Source', language: 'Language', company: 'Company',
-    localTime: 'Local time {time}', manager: 'Manager', none: 'None', noHistory: 'Nothing happened before', noCallbacks: 'No callbacks', toLead: 'Make it a lead', toTicket: 'Make it a ticket', fields: 'Collected', currency: 'Currency',
+    properties: 'Properties', why: 'Why here', whyWaiting: 'Why it waits', callbacks: 'Callbacks', history: 'History', open: 'Open the card', verified: 'Verified', unverified: 'Not verified', vip: 'VIP', blocked: 'Blocked',
+    status: 'Status', kind: 'Kind', stage: 'Stage', priority: 'Priority', team: 'Team', assignee: 'Assignee', tags: 'Tags', value: 'Value', subject: 'Subject', source: 'Source', 
+    localTime: 'Local time {time}', manager: 'Manager', none: 'None', noHistory: 'Nothing happened before', noCallbacks: 'No callbacks', currency: 'Currency',
   },
   why: {
     title: 'Why this agent, why this wait', decisions: 'Decisions', waiting: 'Now waiting', step: 'Step {step}', widens: 'more people asked in {time}', nobody: 'No decision has been made yet', considered: 'People considered', loadFailed: 'The reasons could not be loaded.',
@@ -84,8 +84,8 @@ const en = {
     message: 'Message', call: 'Call', inquiry: 'Inquiry', callback: 'Callback', event: 'Event', more: 'Earlier', attributes: 'Details', mergedInto: 'Merged into another card', openMerged: 'Open that card', proof: 'Known from',
   },
   wall: {
-    title: 'Wallboard', queues: 'Queues', waiting: 'waiting', longest: 'longest wait', breached: 'breached', dueSoon: 'due soon', online: 'online', agents: 'People', breaches: 'Breached deadlines', noBreaches: 'Every promise is kept', callbacks: 'Callbacks',
-    due: 'due now', escalated: 'escalated', load: 'load', since: 'for {time}', empty: 'No teams yet', full: 'Full screen', desk: 'Back to the desk', nobody: 'Nobody waits', asOf: 'as of {time}', stale: 'Connection lost, showing the last known state', open: 'open',
+    title: 'Wallboard', waiting: 'waiting', longest: 'longest wait', breached: 'breached', dueSoon: 'due soon', online: 'online', agents: 'People', breaches: 'Breached deadlines', noBreaches: 'Every promise is kept', callbacks: 'Callbacks',
+    due: 'due now', escalated: 'escalated', since: 'for {time}', empty: 'No teams yet', full: 'Full screen', desk: 'Back to the desk', nobody: 'Nobody waits', stale: 'Connection lost, showing the last known state', 
   },
   intake: {
     title: 'Intake', hint: 'Everything the channels handed over, as it came. What could not be understood is kept here until someone decides.', quarantined: 'Quarantined', received: 'In work', done: 'Done', discarded: 'Discarded', view: 'View', replay: 'Replay', discard: 'Discard',
@@ -99,7 +99,7 @@ const en = {
   keys: { title: 'Keyboard shortcuts', move: 'Next or previous inquiry', reply: 'Reply', note: 'Internal note', send: 'Send', accept: 'Accept the offer', decline: 'Decline the offer', search: 'Search', help: 'This help', esc: 'Leave the field', take: 'Take the inquiry' },
   time: { now: 'just now', ago: '{time} ago', in: 'in {time}' },
   errors: {
-    unreachable: 'The server cannot be reached. Check the connection.', unexpected: 'Something went wrong here. Please reload the page.', logId: 'log {id}', lost: 'There is no such page', home: 'Go to the inbox', uploadFailed: 'The file could not be uploaded.', needName: 'Please enter a name.', needTarget: 'Choose a colleague or a team.',
+    unreachable: 'The server cannot be reached. Check the connection.', unexpected: 'Something went wrong here. Please reload the page.', logId: 'log {id}', lost: 'There is no such page', home: 'Go to the inbox', needName: 'Please enter a name.', needTarget: 'Choose a colleague or a team.',
   },
 }
 

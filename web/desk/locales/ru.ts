@@ -19,7 +19,7 @@ const ru: Messages = {
   scope: { mine: 'Мои', queue: 'Очередь', all: 'Все' },
   list: {
     filters: 'Фильтры', kind: 'Вид', anyKind: 'Заявки и лиды', status: 'Статус', channel: 'Канал', anyChannel: 'Все каналы',
-    team: 'Команда', anyTeam: 'Все команды', active: 'Активные', finished: 'Завершённые', everything: 'Все статусы', search: 'Поиск в списке',
+    team: 'Команда', anyTeam: 'Все команды', everything: 'Все статусы', search: 'Поиск в списке',
     sortUpdated: 'Сначала новые', sortDue: 'Сначала срочные', empty: 'Здесь пусто', emptyMine: 'Сейчас для вас работы нет.',
     emptyQueue: 'Никто не ждёт.', more: 'Показать ещё', failed: 'Не удалось загрузить список.', again: 'Попробовать ещё раз',
     unread: 'Непрочитанное', bot: 'С ботом', nobody: 'Не назначено', label: 'Обращения', noSubject: 'Без темы', fresh: 'Новое обращение',
@@ -49,8 +49,8 @@ const ru: Messages = {
     pick: 'Выберите обращение из списка', pickHint: 'Клавиши j и k двигают список', loading: 'Загружаем…', gone: 'Это обращение нельзя открыть.',
     empty: 'Сообщений ещё нет', quoted: 'Цитируемый текст', hideQuoted: 'Скрыть цитату', showImages: 'Показать изображения из сети', typing: '{name} печатает…', someone: 'Кто-то',
     messages: 'Сообщения', note: 'Внутренняя заметка', bot: 'бот', customer: 'Клиент', today: 'Сегодня', yesterday: 'Вчера', newBelow: 'Ниже новые сообщения', original: 'Показать текст',
-    asHtml: 'Показать оформление', callWith: 'Позвонить', inboundCall: 'Входящий звонок', outboundCall: 'Исходящий звонок', talk: 'разговор {time}', wait: 'ожидание {time}', recording: 'Запись', close: 'Закрыть панель',
-    details: 'Подробности', back: 'К списку', opened: 'открыто {time}', attachmentBlocked: 'не сохранено', edited: 'изменено',
+    asHtml: 'Показать оформление', inboundCall: 'Входящий звонок', outboundCall: 'Исходящий звонок', talk: 'разговор {time}', wait: 'ожидание {time}', recording: 'Запись', close: 'Закрыть панель',
+    details: 'Подробности', back: 'К списку', attachmentBlocked: 'не сохранено', edited: 'изменено',
   },
   state: {
     received: 'Получено', queued: 'Ждёт отправки', sending: 'Отправляем…', sent: 'Отправлено', delivered: 'Доставлено', read: 'Прочитано',
@@ -58,8 +58,8 @@ const ru: Messages = {
   },
   composer: {
     reply: 'Ответ', note: 'Внутренняя заметка', replyHint: 'Напишите клиенту…', noteHint: 'Эту заметку видят только коллеги…', send: 'Отправить', addNote: 'Добавить заметку',
-    sendAnd: 'Отправить и поставить', attach: 'Прикрепить файл', uploading: 'Загружаем…', remove: 'Убрать {name}', keys: 'Ctrl+Enter отправляет', dropHere: 'Перетащите файлы сюда', replyTo: 'В ответ на', cancelReply: 'Не цитировать',
-    closed: 'Обращение закрыто. Ответ снова его откроет.', botHolds: 'С клиентом говорит бот. Ваш ответ перехватит разговор.', tooBig: 'Файл {name} слишком большой.',
+    sendAnd: 'Отправить и поставить', attach: 'Прикрепить файл', uploading: 'Загружаем…', remove: 'Убрать {name}', keys: 'Ctrl+Enter отправляет', replyTo: 'В ответ на', cancelReply: 'Не цитировать',
+    closed: 'Обращение закрыто. Ответ снова его откроет.', botHolds: 'С клиентом говорит бот. Ваш ответ перехватит разговор.', 
   },
   actions: {
     take: 'Взять', taken: 'Обращение теперь ваше.', transfer: 'Передать', transferTitle: 'Передать обращение', toAgent: 'Коллеге', toTeam: 'Команде', noteOptional: 'Заметка для коллеги (необязательно)',
@@ -67,9 +67,9 @@ const ru: Messages = {
     refresh: 'Обновить', copy: 'Копировать', copied: 'Скопировано.', saved: 'Сохранено.', yes: 'Да', no: 'Нет', add: 'Добавить', reload: 'Перезагрузить', confirm: 'Подтвердить',
   },
   panel: {
-    contact: 'Контакт', properties: 'Свойства', why: 'Почему здесь', whyWaiting: 'Почему ждёт', callbacks: 'Обратные звонки', history: 'История', open: 'Карточка', verified: 'Подтверждено', unverified: 'Не подтверждено', vip: 'VIP', blocked: 'Заблокирован',
-    status: 'Статус', kind: 'Вид', stage: 'Этап', priority: 'Приоритет', team: 'Команда', assignee: 'Ответственный', tags: 'Метки', addTag: 'Добавить метку', value: 'Сумма', subject: 'Тема', source: 'Источник', language: 'Язык', company: 'Компания',
-    localTime: 'Местное время {time}', manager: 'Менеджер', none: 'Нет', noHistory: 'Раньше ничего не было', noCallbacks: 'Обратных звонков нет', toLead: 'Сделать лидом', toTicket: 'Сделать заявкой', fields: 'Собранное', currency: 'Валюта',
+    properties: 'Свойства', why: 'Почему здесь', whyWaiting: 'Почему ждёт', callbacks: 'Обратные звонки', history: 'История', open: 'Карточка', verified: 'Подтверждено', unverified: 'Не подтверждено', vip: 'VIP', blocked: 'Заблокирован',
+    status: 'Статус', kind: 'Вид', stage: 'Этап', priority: 'Приоритет', team: 'Команда', assignee: 'Ответственный', tags: 'Метки', value: 'Сумма', subject: 'Тема', source: 'Источник', 
+    localTime: 'Местное время {time}', manager: 'Менеджер', none: 'Нет', noHistory: 'Раньше ничего не было', noCallbacks: 'Обратных звонков нет', currency: 'Валюта',
   },
   why: {
     title: 'Почему этот человек, почему ждём', decisions: 'Решения', waiting: 'Сейчас ждёт', step: 'Шаг {step}', widens: 'больше людей через {time}', nobody: 'Решения ещё не было', considered: 'Кого рассмотрели', loadFailed: 'Не удалось загрузить объяснение.',
@@ -87,8 +87,8 @@ const ru: Messages = {
     message: 'Сообщение', call: 'Звонок', inquiry: 'Обращение', callback: 'Обратный звонок', event: 'Событие', more: 'Раньше', attributes: 'Подробности', mergedInto: 'Объединён с другой карточкой', openMerged: 'Открыть ту карточку', proof: 'Известно из',
   },
   wall: {
-    title: 'Табло', queues: 'Очереди', waiting: 'ждут', longest: 'ждут дольше всего', breached: 'нарушено', dueSoon: 'скоро срок', online: 'на месте', agents: 'Люди', breaches: 'Нарушенные сроки', noBreaches: 'Все обещания выполнены', callbacks: 'Обратные звонки',
-    due: 'пора звонить', escalated: 'эскалировано', load: 'загрузка', since: '{time}', empty: 'Команд ещё нет', full: 'На весь экран', desk: 'К рабочему месту', nobody: 'Никто не ждёт', asOf: 'на {time}', stale: 'Связь потеряна, показано последнее известное состояние', open: 'открытые',
+    title: 'Табло', waiting: 'ждут', longest: 'ждут дольше всего', breached: 'нарушено', dueSoon: 'скоро срок', online: 'на месте', agents: 'Люди', breaches: 'Нарушенные сроки', noBreaches: 'Все обещания выполнены', callbacks: 'Обратные звонки',
+    due: 'пора звонить', escalated: 'эскалировано', since: '{time}', empty: 'Команд ещё нет', full: 'На весь экран', desk: 'К рабочему месту', nobody: 'Никто не ждёт', stale: 'Связь потеряна, показано последнее известное состояние', 
   },
   intake: {
     title: 'Приём', hint: 'Всё, что передали каналы, в исходном виде. То, что не удалось понять, лежит здесь, пока кто-нибудь не решит.', quarantined: 'Карантин', received: 'В работе', done: 'Обработано', discarded: 'Отброшено', view: 'Посмотреть', replay: 'Обработать снова', discard: 'Отбросить',
@@ -102,7 +102,7 @@ const ru: Messages = {
   keys: { title: 'Горячие клавиши', move: 'Следующее или предыдущее обращение', reply: 'Ответ', note: 'Внутренняя заметка', send: 'Отправить', accept: 'Принять предложение', decline: 'Отказаться от предложения', search: 'Поиск', help: 'Эта справка', esc: 'Выйти из поля', take: 'Взять обращение' },
   time: { now: 'только что', ago: '{time} назад', in: 'через {time}' },
   errors: {
-    unreachable: 'Сервер недоступен. Проверьте соединение.', unexpected: 'Здесь что-то пошло не так. Перезагрузите страницу.', logId: 'журнал {id}', lost: 'Такой страницы нет', home: 'К обращениям', uploadFailed: 'Не удалось загрузить файл.', needName: 'Введите имя.', needTarget: 'Выберите коллегу или команду.',
+    unreachable: 'Сервер недоступен. Проверьте соединение.', unexpected: 'Здесь что-то пошло не так. Перезагрузите страницу.', logId: 'журнал {id}', lost: 'Такой страницы нет', home: 'К обращениям', needName: 'Введите имя.', needTarget: 'Выберите коллегу или команду.',
   },
 }
 

@@ -19,7 +19,7 @@ const uk: Messages = {
   scope: { mine: 'Мої', queue: 'Черга', all: 'Усі' },
   list: {
     filters: 'Фільтри', kind: 'Вид', anyKind: 'Заявки та ліди', status: 'Статус', channel: 'Канал', anyChannel: 'Усі канали',
-    team: 'Команда', anyTeam: 'Усі команди', active: 'Активні', finished: 'Завершені', everything: 'Усі статуси', search: 'Пошук у списку',
+    team: 'Команда', anyTeam: 'Усі команди', everything: 'Усі статуси', search: 'Пошук у списку',
     sortUpdated: 'Спершу нові', sortDue: 'Спершу термінові', empty: 'Тут порожньо', emptyMine: 'Наразі для вас роботи немає.',
     emptyQueue: 'Ніхто не чекає.', more: 'Показати ще', failed: 'Не вдалося завантажити список.', again: 'Спробувати ще раз',
     unread: 'Непрочитане', bot: 'З ботом', nobody: 'Не призначено', label: 'Звернення', noSubject: 'Без теми', fresh: 'Нове звернення',
@@ -49,8 +49,8 @@ const uk: Messages = {
     pick: 'Виберіть звернення зі списку', pickHint: 'Клавіші j та k рухають списком', loading: 'Завантажуємо…', gone: 'Це звернення не можна відкрити.',
     empty: 'Повідомлень ще немає', quoted: 'Цитований текст', hideQuoted: 'Сховати цитату', showImages: 'Показати зображення з мережі', typing: '{name} пише…', someone: 'Хтось',
     messages: 'Повідомлення', note: 'Внутрішня нотатка', bot: 'бот', customer: 'Клієнт', today: 'Сьогодні', yesterday: 'Учора', newBelow: 'Нижче нові повідомлення', original: 'Показати текст',
-    asHtml: 'Показати оформлення', callWith: 'Подзвонити', inboundCall: 'Вхідний дзвінок', outboundCall: 'Вихідний дзвінок', talk: 'розмова {time}', wait: 'очікування {time}', recording: 'Запис', close: 'Закрити панель',
-    details: 'Подробиці', back: 'До списку', opened: 'відкрито {time}', attachmentBlocked: 'не збережено', edited: 'змінено',
+    asHtml: 'Показати оформлення', inboundCall: 'Вхідний дзвінок', outboundCall: 'Вихідний дзвінок', talk: 'розмова {time}', wait: 'очікування {time}', recording: 'Запис', close: 'Закрити панель',
+    details: 'Подробиці', back: 'До списку', attachmentBlocked: 'не збережено', edited: 'змінено',
   },
   state: {
     received: 'Отримано', queued: 'Чекає на надсилання', sending: 'Надсилаємо…', sent: 'Надіслано', delivered: 'Доставлено', read: 'Прочитано',
@@ -58,8 +58,8 @@ const uk: Messages = {
   },
   composer: {
     reply: 'Відповідь', note: 'Внутрішня нотатка', replyHint: 'Напишіть клієнтові…', noteHint: 'Цю нотатку бачать лише колеги…', send: 'Надіслати', addNote: 'Додати нотатку',
-    sendAnd: 'Надіслати та поставити', attach: 'Додати файл', uploading: 'Завантажуємо…', remove: 'Прибрати {name}', keys: 'Ctrl+Enter надсилає', dropHere: 'Перетягніть файли сюди', replyTo: 'У відповідь на', cancelReply: 'Не цитувати',
-    closed: 'Звернення закрите. Відповідь знову його відкриє.', botHolds: 'З клієнтом говорить бот. Ваша відповідь перехопить розмову.', tooBig: 'Файл {name} завеликий.',
+    sendAnd: 'Надіслати та поставити', attach: 'Додати файл', uploading: 'Завантажуємо…', remove: 'Прибрати {name}', keys: 'Ctrl+Enter надсилає', replyTo: 'У відповідь на', cancelReply: 'Не цитувати',
+    closed: 'Звернення закрите. Відповідь знову його відкриє.', botHolds: 'З клієнтом говорить бот. Ваша відповідь перехопить розмову.', 
   },
   actions: {
     take: 'Взяти', taken: 'Звернення тепер ваше.', transfer: 'Передати', transferTitle: 'Передати звернення', toAgent: 'Колезі', toTeam: 'Команді', noteOptional: 'Нотатка для колеги (необов’язково)',
@@ -67,9 +67,9 @@ const uk: Messages = {
     refresh: 'Оновити', copy: 'Копіювати', copied: 'Скопійовано.', saved: 'Збережено.', yes: 'Так', no: 'Ні', add: 'Додати', reload: 'Перезавантажити', confirm: 'Підтвердити',
   },
   panel: {
-    contact: 'Контакт', properties: 'Властивості', why: 'Чому тут', whyWaiting: 'Чому чекає', callbacks: 'Зворотні дзвінки', history: 'Історія', open: 'Картка', verified: 'Підтверджено', unverified: 'Не підтверджено', vip: 'VIP', blocked: 'Заблоковано',
-    status: 'Статус', kind: 'Вид', stage: 'Етап', priority: 'Пріоритет', team: 'Команда', assignee: 'Відповідальний', tags: 'Мітки', addTag: 'Додати мітку', value: 'Сума', subject: 'Тема', source: 'Джерело', language: 'Мова', company: 'Компанія',
-    localTime: 'Місцевий час {time}', manager: 'Менеджер', none: 'Немає', noHistory: 'Раніше нічого не було', noCallbacks: 'Зворотних дзвінків немає', toLead: 'Зробити лідом', toTicket: 'Зробити заявкою', fields: 'Зібране', currency: 'Валюта',
+    properties: 'Властивості', why: 'Чому тут', whyWaiting: 'Чому чекає', callbacks: 'Зворотні дзвінки', history: 'Історія', open: 'Картка', verified: 'Підтверджено', unverified: 'Не підтверджено', vip: 'VIP', blocked: 'Заблоковано',
+    status: 'Статус', kind: 'Вид', stage: 'Етап', priority: 'Пріоритет', team: 'Команда', assignee: 'Відповідальний', tags: 'Мітки', value: 'Сума', subject: 'Тема', source: 'Джерело', 
+    localTime: 'Місцевий час {time}', manager: 'Менеджер', none: 'Немає', noHistory: 'Раніше нічого не було', noCallbacks: 'Зворотних дзвінків немає', currency: 'Валюта',
   },
   why: {
     title: 'Чому ця людина, чому чекаємо', decisions: 'Рішення', waiting: 'Зараз чекає', step: 'Крок {step}', widens: 'більше людей через {time}', nobody: 'Рішення ще не було', considered: 'Кого розглянуто', loadFailed: 'Не вдалося завантажити пояснення.',
@@ -87,8 +87,8 @@ const uk: Messages = {
     message: 'Повідомлення', call: 'Дзвінок', inquiry: 'Звернення', callback: 'Зворотний дзвінок', event: 'Подія', more: 'Раніше', attributes: 'Подробиці', mergedInto: 'Об’єднано з іншою карткою', openMerged: 'Відкрити ту картку', proof: 'Відомо з',
   },
   wall: {
-    title: 'Табло', queues: 'Черги', waiting: 'чекають', longest: 'найдовше чекають', breached: 'порушено', dueSoon: 'скоро термін', online: 'на місці', agents: 'Люди', breaches: 'Порушені терміни', noBreaches: 'Усі обіцянки виконано', callbacks: 'Зворотні дзвінки',
-    due: 'час дзвонити', escalated: 'ескальовано', load: 'завантаженість', since: '{time}', empty: 'Команд ще немає', full: 'На весь екран', desk: 'До робочого місця', nobody: 'Ніхто не чекає', asOf: 'станом на {time}', stale: 'Зв’язок втрачено, показано останній відомий стан', open: 'відкриті',
+    title: 'Табло', waiting: 'чекають', longest: 'найдовше чекають', breached: 'порушено', dueSoon: 'скоро термін', online: 'на місці', agents: 'Люди', breaches: 'Порушені терміни', noBreaches: 'Усі обіцянки виконано', callbacks: 'Зворотні дзвінки',
+    due: 'час дзвонити', escalated: 'ескальовано', since: '{time}', empty: 'Команд ще немає', full: 'На весь екран', desk: 'До робочого місця', nobody: 'Ніхто не чекає', stale: 'Зв’язок втрачено, показано останній відомий стан', 
   },
   intake: {
     title: 'Приймання', hint: 'Усе, що передали канали, у первісному вигляді. Те, чого не вдалося зрозуміти, лежить тут, доки хтось не вирішить.', quarantined: 'Карантин', received: 'У роботі', done: 'Опрацьовано', discarded: 'Відкинуто', view: 'Переглянути', replay: 'Опрацювати знову', discard: 'Відкинути',
@@ -102,7 +102,7 @@ const uk: Messages = {
   keys: { title: 'Гарячі клавіші', move: 'Наступне або попереднє звернення', reply: 'Відповідь', note: 'Внутрішня нотатка', send: 'Надіслати', accept: 'Прийняти пропозицію', decline: 'Відмовитися від пропозиції', search: 'Пошук', help: 'Ця довідка', esc: 'Вийти з поля', take: 'Взяти звернення' },
   time: { now: 'щойно', ago: '{time} тому', in: 'через {time}' },
   errors: {
-    unreachable: 'Сервер недоступний. Перевірте з’єднання.', unexpected: 'Тут щось пішло не так. Перезавантажте сторінку.', logId: 'журнал {id}', lost: 'Такої сторінки немає', home: 'До звернень', uploadFailed: 'Не вдалося завантажити файл.', needName: 'Введіть ім’я.', needTarget: 'Виберіть колегу або команду.',
+    unreachable: 'Сервер недоступний. Перевірте з’єднання.', unexpected: 'Тут щось пішло не так. Перезавантажте сторінку.', logId: 'журнал {id}', lost: 'Такої сторінки немає', home: 'До звернень', needName: 'Введіть ім’я.', needTarget: 'Виберіть колегу або команду.',
   },
 }
 

@@ -3,8 +3,32 @@
 import { defineStore } from 'pinia'
 import { computed, ref } from 'vue'
 import type { Me, Presence, PresenceKind, Role } from '../../shared/api'
+import { ApiError } from '../../shared/http'
 import { isLanguage, keptLanguage, setLanguage } from '../i18n'
 import { api } from './http'
+
+/**
+ * Whether somebody signed in here before. Asking `/me` as a stranger is an error in every browser's console, so a
+ * stranger is sent to the form without asking. Where storage is forbidden we always ask.
+ */
+const HINT = 'switchboard.signed-in'
+
+function hinted(): boolean {
+  try {
+    return localStorage.getItem(HINT) !== null
+  } catch {
+    return true
+  }
+}
+
+function hint(on: boolean): void {
+  try {
+    if (on) localStorage.setItem(HINT, '1')
+    else localStorage.removeItem(HINT)
+  } catch {
+    // Forbidden storage: see above.
+  }
+}
 
 const RANK: Record<Role, number> = { agent: 0, supervisor: 1, admin: 2 }
 
@@ -16,20 +40,23 @@ export const useSession = defineStore('session', () => {
   const presence = computed(() => me.value?.presence ?? null)
 
   async function restore(): Promise<void> {
+    known.value = true
+    if (!hinted()) return
     try {
       me.value = await api.get<Me>('/me')
       const wish = me.value.agent.language
       if (!keptLanguage() && isLanguage(wish)) await setLanguage(wish)
-    } catch {
+    } catch (error) {
       me.value = null
+      if (error instanceof ApiError && error.status === 401) hint(false)
     }
-    known.value = true
   }
 
   async function login(email: string, password: string): Promise<void> {
     await api.post('/auth/login', { email, password })
     me.value = await api.get<Me>('/me')
     known.value = true
+    hint(true)
   }
 
   async function logout(): Promise<void> {
@@ -37,6 +64,7 @@ export const useSession = defineStore('session', () => {
       await api.post('/auth/logout')
     } finally {
       me.value = null
+      hint(false)
     }
   }
 
