@@ -1,0 +1,267 @@
+"""Writing down what happened to clocks: rows, ledger, events for people, jobs for the actions of steps.
+
+Owns the one way by which a change of clocks reaches the database, for the listeners and for the sweeper alike.
+Decides nothing about clocks.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import select
+
+from crm_core.access import inquiry_audience
+from crm_core.clock import to_iso
+from crm_core.db.uow import UnitOfWork
+from crm_core.events import SUPERVISORS, DomainEvent
+from crm_core.jobs import NewJob
+from crm_core.schema import setting, team_member
+from crm_core.views import NUMBER_BASE
+from routing.sla import book as books
+from routing.sla import store
+from routing.sla.clock import Clock, ClockState, EventKind, SlaEvent, TicketClocks
+from routing.sla.steps import ActionKind
+from routing.store import REPLY_METRICS
+
+STEP_JOB = "sla.step"
+_TOLD = {
+    EventKind.BREACH: "sla.breached",
+    EventKind.WARN: "sla.warned",
+    EventKind.FULFIL: "sla.fulfilled",
+    EventKind.RETRACT: "sla.retracted",
+}
+#: telling is done by the event itself, in the transaction that fired the step
+NOTIFIES = frozenset({ActionKind.NOTIFY_ASSIGNEE, ActionKind.NOTIFY_LEAD, ActionKind.NOTIFY_CHANNEL})
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A ledger entry with the clock before and after it, and the inquiry as it was at the deciding moment."""
+
+    event: SlaEvent
+    before: Clock | None
+    after: Clock
+    owner: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One ticket moved on."""
+
+    ticket: Mapping[str, Any]
+    stored: store.Stored
+    after: TicketClocks
+    note: store.Note
+    entries: Sequence[Entry] = ()
+    opened: bool = False
+
+
+@dataclass(slots=True)
+class _Told:
+    leads: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    quiet: Collection[int | None] = ()
+
+
+async def write(
+    uow: UnitOfWork, progress: Sequence[Progress], book: books.Book, *, quiet: Collection[int | None] = ()
+) -> None:
+    """Store what happened to these tickets and tell of it. `quiet` teams get no single events (storm)."""
+    rows = [row for p in progress for row in store.changed_rows(p.stored, p.after, p.note)]
+    made = await store.save(uow, rows) if rows else {}
+    entries = [(p, entry) for p in progress for entry in p.entries]
+    values = []
+    for p, entry in entries:
+        known = (p.stored.ids or {}).get(entry.after.key)
+        clock_id = known if known is not None else made[p.stored.inquiry_id, *entry.after.key]
+        values.append(
+            store.event_values(
+                entry.event, clock_id=clock_id, inquiry_id=p.stored.inquiry_id, recorded_at=uow.now,
+                data=_circumstances(entry),
+            )
+        )  # fmt: skip
+    ids = await store.add_events(uow, values) if values else []
+    told = _Told(await _leads(uow, entries), quiet)
+    for (p, entry), row, event_id in zip(entries, values, ids, strict=True):
+        if event_id is not None:
+            await _tell(uow, p, entry, row["clock_id"], event_id, told)
+    for p in progress:
+        if not p.opened and reply_due(p.stored.state.clocks) != reply_due(p.after.clocks):
+            await _tell_due(uow, p)
+    await raise_alarms(uow, [*(book.problems if entries else ()), *_troubles(entries)])
+
+
+def reply_due(clocks: Iterable[Clock]) -> int | None:
+    """What routing orders by, as `routing.store.reply_due` reads it."""
+    dues = (c.due_at for c in clocks if c.state is ClockState.ACTIVE and c.metric in REPLY_METRICS)
+    return min((due for due in dues if due is not None), default=None)
+
+
+def _circumstances(entry: Entry) -> dict[str, Any]:
+    """What reports and the ledger need and the row will not know any more."""
+    clock = entry.after
+    return {
+        "team_id": entry.owner["team_id"],
+        "agent_id": entry.owner["assignee_id"],
+        "channel": entry.owner["channel"],
+        "priority": clock.priority,
+        "target_ms": clock.target_ms,
+        "business": clock.business,
+        "calendar_id": clock.calendar_id,
+        "calendar_version": clock.calendar_version,
+        "due_at": _due(entry),
+    }
+
+
+def _due(entry: Entry) -> int | None:
+    """An ended or paused clock has no deadline any more; people want to know which one it was."""
+    if entry.after.due_at is not None:
+        return entry.after.due_at
+    return entry.before.due_at if entry.before is not None else None
+
+
+async def _leads(uow: UnitOfWork, entries: Sequence[tuple[Progress, Entry]]) -> dict[int, tuple[int, ...]]:
+    teams = {
+        e.owner["team_id"]
+        for _, e in entries
+        if e.event.kind is EventKind.WARN and ActionKind.NOTIFY_LEAD in _kinds(e.event)
+    } - {None}
+    if not teams:
+        return {}
+    found: dict[int, list[int]] = {}
+    statement = select(team_member.c.team_id, team_member.c.agent_id).where(
+        team_member.c.team_id.in_(teams), team_member.c.lead
+    )
+    for row in await uow.rows(statement.order_by(team_member.c.agent_id)):
+        found.setdefault(row["team_id"], []).append(row["agent_id"])
+    return {team_id: tuple(agents) for team_id, agents in found.items()}
+
+
+def _kinds(event: SlaEvent) -> set[str]:
+    return {action["do"] for action in (event.data or {}).get("actions", ())}
+
+
+async def _tell(
+    uow: UnitOfWork, p: Progress, entry: Entry, clock_id: int, event_id: int, told: _Told
+) -> None:
+    event, clock = entry.event, entry.after
+    kind = _TOLD.get(event.kind)
+    if kind is None or (event.kind is EventKind.FULFIL and clock.target_ms is None):
+        return  # a clock without a promise is counted, not announced
+    data = event.data or {}
+    payload = describe(p.ticket, clock, clock_id) | {
+        "at": to_iso(event.at), "due_at": iso(_due(entry)), "cause": event.cause, "step": data.get("step"),
+        "elapsed_ms": data.get("elapsed_ms"), "sla_event_id": event_id,
+    }  # fmt: skip
+    also: tuple[int, ...] = ()
+    if event.kind is EventKind.WARN:
+        kinds = _kinds(event)
+        if ActionKind.NOTIFY_LEAD in kinds and entry.owner["team_id"] is not None:
+            also = told.leads.get(entry.owner["team_id"], ())
+        assignee = entry.owner["assignee_id"] if ActionKind.NOTIFY_ASSIGNEE in kinds else None
+        payload |= {
+            "late": bool(data.get("late")),
+            "skipped": data.get("skipped", []),
+            "notify": {
+                "agents": sorted({*also, *([assignee] if assignee is not None else [])}),
+                "channels": [a["value"] for a in data["actions"] if a["do"] == ActionKind.NOTIFY_CHANNEL],
+            },
+        }
+        for n, action in enumerate(data.get("actions", ())):
+            if action["do"] not in NOTIFIES:
+                uow.enqueue(
+                    NewJob(
+                        name=STEP_JOB,
+                        args={"event_id": event_id, "action": n},
+                        dedupe=f"{STEP_JOB}:{event_id}:{n}",
+                    )
+                )
+    if event.kind is EventKind.BREACH:
+        payload["breached_at"] = to_iso(event.at)
+    if p.ticket["team_id"] in told.quiet and event.kind in (EventKind.WARN, EventKind.BREACH):
+        return
+    await uow.emit(
+        DomainEvent(
+            kind=kind, subject_kind="sla_clock", subject_id=clock_id, inquiry_id=p.stored.inquiry_id,
+            conversation_id=p.ticket["conversation_id"], payload=payload,
+            audience=inquiry_audience(p.ticket, *also), context={"inquiry": p.ticket, "clock": clock},
+        )
+    )  # fmt: skip
+
+
+def describe(ticket: Mapping[str, Any], clock: Clock, clock_id: int) -> dict[str, Any]:
+    """What every event about a clock says of it and of its inquiry."""
+    return {
+        "clock_id": clock_id,
+        "metric": str(clock.metric),
+        "instance": clock.instance,
+        "state": str(clock.state),
+        "target_ms": clock.target_ms,
+        "breach_at": iso(clock.breach_at),
+        "inquiry_id": ticket["id"],
+        "number": ticket["id"] + NUMBER_BASE,
+        "subject": ticket["subject"],
+        "priority": ticket["priority"],
+        "team_id": ticket["team_id"],
+        "assignee_id": ticket["assignee_id"],
+    }
+
+
+async def _tell_due(uow: UnitOfWork, p: Progress) -> None:
+    """Routing listens and gives a waiting item its new place in the queue."""
+    before, after = reply_due(p.stored.state.clocks), reply_due(p.after.clocks)
+    await uow.emit(
+        DomainEvent(
+            kind="sla.retargeted", subject_kind="inquiry", subject_id=p.stored.inquiry_id,
+            inquiry_id=p.stored.inquiry_id, conversation_id=p.ticket["conversation_id"],
+            payload={"due_at": iso(after), "was": iso(before)}, audience=inquiry_audience(p.ticket),
+            context={"inquiry": p.ticket},
+        )
+    )  # fmt: skip
+
+
+def _troubles(entries: Iterable[tuple[Progress, Entry]]) -> list[str]:
+    """Promises that cannot be kept as written: no hours configured, or hours that never come."""
+    found: list[str] = []
+    for _, entry in entries:
+        clock = entry.after
+        if clock.target_ms is None or clock.state is not ClockState.ACTIVE:
+            continue
+        if clock.business and clock.calendar_id is None:
+            found.append("an SLA target counts business hours and no calendar is configured: all hours count")
+        elif clock.breach_at is None and clock.due_at is None:
+            found.append(f"calendar {clock.calendar_id} never opens again: SLA clocks run without a deadline")
+    return found
+
+
+async def raise_alarms(uow: UnitOfWork, problems: Iterable[str]) -> None:
+    """Tell supervisors of wrong configuration, of each fault once until the configuration is edited."""
+    for problem in dict.fromkeys(problems):
+        fresh = await uow.insert_new(
+            setting,
+            {"key": books.alarm_key(problem), "value": {"problem": problem, "at": uow.now}},
+            key=["key"],
+        )
+        if fresh is not None:
+            await uow.emit(
+                DomainEvent(
+                    kind="alarm.raised", subject_kind="sla", subject_id=0, audience=SUPERVISORS,
+                    payload={"what": "sla_configuration", "error": problem},
+                )
+            )  # fmt: skip
+
+
+def iso(ms: int | None) -> str | None:
+    return None if ms is None else to_iso(ms)
+
+
+__all__ = [
+    "NOTIFIES",
+    "STEP_JOB",
+    "Entry",
+    "Progress",
+    "describe",
+    "iso",
+    "raise_alarms",
+    "reply_due",
+    "write",
+]

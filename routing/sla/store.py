@@ -1,0 +1,226 @@
+"""SLA rows and the machine's dataclasses: loading, locking and writing the clocks of inquiries.
+
+Owns the statements on `sla_clock` and `sla_event`. Decides nothing. Lock order everywhere: the inquiry first, its
+clocks after it, so a clock is only ever locked by who holds its inquiry.
+
+What the machine remembers of a ticket besides its clocks lies in `data` of its first `total_resolution` clock, which
+every ticket has and keeps for life; so do a clock's fields that no query asks for.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from sqlalchemy import and_, func, insert, or_, select, tuple_
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from crm_core.db.uow import UnitOfWork
+from crm_core.schema import company, contact, inquiry, team
+from routing.schema import sla_clock, sla_event
+from routing.sla.clock import CLOCK_FIELDS, ONCE_METRICS, Clock, Metric, SlaEvent, TicketClocks, TicketFacts
+
+#: the clock whose row keeps the ticket's own facts
+_HOME = (Metric.TOTAL_RESOLUTION, 1)
+_COLUMNS = frozenset(sla_clock.c.keys())
+_IN_DATA = tuple(name for name in CLOCK_FIELDS if name not in _COLUMNS)
+_KEY = ("inquiry_id", "metric", "instance")
+LIVE = ("active", "paused")
+#: rows of one statement; SQLite allows 32,766 parameters
+_CHUNK = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What was last decided for a ticket: the policy (a row of sla_policy) and the priority its clocks go by."""
+
+    policy_id: int | None = None
+    priority: str | None = None
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> Self:
+        return cls(data.get("policy_id"), data.get("priority"))
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The SLA of one inquiry as it is in the database. `known` is False for one that has no clocks yet."""
+
+    inquiry_id: int
+    state: TicketClocks
+    note: Note = Note()
+    ids: Mapping[tuple[Metric, int], int] | None = None
+    known: bool = False
+
+
+def clock_of(row: Mapping[str, Any]) -> Clock:
+    """The machine's clock of a row of sla_clock."""
+    return Clock.from_row({**(row["data"].get("clock") or {}), **{name: row[name] for name in _COLUMNS}})
+
+
+def values_of(inquiry_id: int, clock: Clock, home: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The columns of a clock. `home` is the ticket's own memory, for the one clock that keeps it."""
+    row = clock.to_row()
+    # A clock with plain values stays small: most rows are those of the past.
+    extra = {name: row.pop(name) for name in _IN_DATA}
+    data: dict[str, Any] = {
+        "clock": {name: value for name, value in extra.items() if value not in (None, [])}
+    }
+    if home is not None:
+        data["ticket"] = dict(home)
+    return {**row, "inquiry_id": inquiry_id, "data": data, "version": 1}
+
+
+async def lock_tickets(
+    uow: UnitOfWork, inquiry_ids: Iterable[int], *, skip_locked: bool = False
+) -> dict[int, Mapping[str, Any]]:
+    """Inquiries, locked in order of id, with what policies may ask about their contact, company and team."""
+    statement = (
+        select(
+            inquiry,
+            contact.c.vip.label("contact_vip"),
+            contact.c.company_id,
+            contact.c.attributes.label("contact_attributes"),
+            company.c.attributes.label("company_attributes"),
+            team.c.calendar_id.label("team_calendar_id"),
+        )
+        .join(contact, contact.c.id == inquiry.c.contact_id)
+        .outerjoin(company, company.c.id == contact.c.company_id)
+        .outerjoin(team, team.c.id == inquiry.c.team_id)
+        .where(inquiry.c.id.in_(list(inquiry_ids)))
+        .order_by(inquiry.c.id)
+    )
+    if uow.dialect == "postgresql":
+        statement = statement.with_for_update(of=inquiry, skip_locked=skip_locked)
+    return {int(row["id"]): row for row in await uow.rows(statement)}
+
+
+async def load(uow: UnitOfWork, inquiry_ids: Sequence[int], *, everything: bool = False) -> dict[int, Stored]:
+    """The clocks of these inquiries, locked in order of id. The inquiries must be locked already.
+
+    A long conversation leaves hundreds of finished clocks. Without `everything` only those come that can still move
+    or that decide about new ones: the live ones, the once-per-ticket ones and the newest of each metric.
+    """
+    mine = sla_clock.c.inquiry_id.in_(inquiry_ids)
+    statement = select(sla_clock).where(mine).order_by(sla_clock.c.id)
+    if not everything:
+        newest = (
+            select(sla_clock.c.inquiry_id, sla_clock.c.metric, func.max(sla_clock.c.instance))
+            .where(mine)
+            .group_by(sla_clock.c.inquiry_id, sla_clock.c.metric)
+        )
+        statement = statement.where(
+            or_(
+                sla_clock.c.state.in_(LIVE),
+                sla_clock.c.metric.in_([str(m) for m in (*ONCE_METRICS, Metric.FIRST_REPLY)]),
+                tuple_(sla_clock.c.inquiry_id, sla_clock.c.metric, sla_clock.c.instance).in_(newest),
+            )
+        )
+    rows: dict[int, list[Mapping[str, Any]]] = {i: [] for i in inquiry_ids}
+    for row in await uow.rows(uow.lock(statement)):
+        rows[row["inquiry_id"]].append(row)
+    return {i: stored_of(i, found) for i, found in rows.items()}
+
+
+def stored_of(inquiry_id: int, rows: Sequence[Mapping[str, Any]]) -> Stored:
+    clocks = {clock.key: (clock, row) for row in rows for clock in (clock_of(row),)}
+    memory: Mapping[str, Any] = clocks[_HOME][1]["data"].get("ticket", {}) if _HOME in clocks else {}
+    facts = TicketFacts.from_data(memory["facts"]) if "facts" in memory else TicketFacts()
+    return Stored(
+        inquiry_id,
+        TicketClocks(facts, tuple(clocks[key][0] for key in sorted(clocks))),
+        Note.from_data(memory),
+        {key: int(row["id"]) for key, (_, row) in clocks.items()},
+        known="facts" in memory,
+    )
+
+
+def changed_rows(before: Stored, after: TicketClocks, note: Note) -> list[dict[str, Any]]:
+    """The rows to write so that the database holds `after`."""
+    old = {clock.key: clock for clock in before.state.clocks}
+    moved = before.state.facts != after.facts or before.note != note
+    rows = []
+    for clock in after.clocks:
+        at_home = clock.key == _HOME
+        if old.get(clock.key) == clock and not (at_home and moved):
+            continue
+        memory = {"facts": after.facts.to_data(), "policy_id": note.policy_id, "priority": note.priority}
+        rows.append(values_of(before.inquiry_id, clock, memory if at_home else None))
+    return rows
+
+
+async def save(uow: UnitOfWork, rows: Sequence[Mapping[str, Any]]) -> dict[tuple[int, Metric, int], int]:
+    """Insert or overwrite clock rows, in one statement for up to 300. Returns their ids."""
+    ids: dict[tuple[int, Metric, int], int] = {}
+    dialect = postgresql if uow.dialect == "postgresql" else sqlite
+    for start in range(0, len(rows), _CHUNK):
+        new = dialect.insert(sla_clock).values(list(rows[start : start + _CHUNK]))
+        overwritten = {
+            name: new.excluded[name] for name in _COLUMNS if name not in ("id", "version", *_KEY)
+        } | {"version": sla_clock.c.version + 1}
+        done = await uow.execute(
+            new.on_conflict_do_update(index_elements=list(_KEY), set_=overwritten).returning(
+                sla_clock.c.id, sla_clock.c.inquiry_id, sla_clock.c.metric, sla_clock.c.instance
+            )
+        )
+        for clock_id, inquiry_id, metric, instance in done:
+            ids[inquiry_id, Metric(metric), instance] = int(clock_id)
+    return ids
+
+
+async def add_events(uow: UnitOfWork, rows: Sequence[Mapping[str, Any]]) -> list[int | None]:
+    """Append to the ledger, in the order given. A step that this clock has already is left out: None for its id."""
+    dialect = postgresql if uow.dialect == "postgresql" else sqlite
+    ids: list[int | None] = []
+    for start in range(0, len(rows), _CHUNK):
+        part = list(rows[start : start + _CHUNK])
+        if not any(row["step_key"] for row in part):
+            done = await uow.execute(
+                insert(sla_event).returning(sla_event.c.id, sort_by_parameter_order=True), part
+            )
+            ids += [int(i) for (i,) in done]
+            continue
+        steps = [row for row in part if row["step_key"]]
+        told = {}
+        statement = (
+            dialect.insert(sla_event)
+            .values(steps)
+            .on_conflict_do_nothing(index_elements=["clock_id", "step_key"])
+            .returning(sla_event.c.id, sla_event.c.clock_id, sla_event.c.step_key)
+        )
+        plain = [row for row in part if not row["step_key"]]
+        plain_ids = iter(await add_events(uow, plain))
+        for event_id, clock_id, step_key in await uow.execute(statement):
+            told[clock_id, step_key] = int(event_id)
+        ids += [
+            told.get((row["clock_id"], row["step_key"])) if row["step_key"] else next(plain_ids)
+            for row in part
+        ]
+    return ids
+
+
+def event_values(
+    event: SlaEvent, *, clock_id: int, inquiry_id: int, recorded_at: int, data: Mapping[str, Any]
+) -> dict[str, Any]:
+    return {
+        "clock_id": clock_id, "inquiry_id": inquiry_id, "kind": str(event.kind), "at": event.at,
+        "cause": event.cause[:80] if event.cause else None, "step_key": event.step_key,
+        "data": {**(event.data or {}), **data}, "recorded_at": recorded_at,
+    }  # fmt: skip
+
+
+async def live_inquiries(
+    conn: AsyncConnection, *, after: int, limit: int, calendar_id: int | None = None
+) -> list[int]:
+    """Inquiries behind `after` that have a live clock (of a calendar), in order of id."""
+    wanted = [sla_clock.c.state.in_(LIVE), sla_clock.c.inquiry_id > after]
+    if calendar_id is not None:
+        wanted.append(sla_clock.c.calendar_id == calendar_id)
+    statement = (
+        select(sla_clock.c.inquiry_id)
+        .where(and_(*wanted))
+        .group_by(sla_clock.c.inquiry_id)
+        .order_by(sla_clock.c.inquiry_id)
+        .limit(limit)
+    )
+    return [int(i) for i in (await conn.scalars(statement)).all()]
