@@ -1,6 +1,7 @@
 import { beforeEach, describe, expect, it } from 'vitest'
 import { ChatClient, type VisitorStore } from '../widget/app/client'
 import type { Outgoing } from '../widget/app/protocol'
+import { SseParser } from '../widget/app/streams'
 import { FakeHttp, FakeNet, FakeTimers, settle } from './fakes'
 
 class Store implements VisitorStore {
@@ -245,6 +246,16 @@ describe('hearing', () => {
     expect(chat.bubbles()[0]!.state).toBe('read')
   })
 
+  it('does not take back what it knows when a message is told again after a resume', async () => {
+    const chat = await started()
+    ready()
+    const id = chat.say('x')
+    net.last.say(inbound(1, 'x', id))
+    net.last.say({ type: 'status', message_seq: 1, state: 'read' })
+    net.last.say(inbound(1, 'x', id))
+    expect(chat.bubbles()).toMatchObject([{ state: 'read' }])
+  })
+
   it('fetches all anew after a reset without losing unsent words', async () => {
     http.on('GET /chat/v1/messages', { body: { items: [reply(40, 'нове')], cursor: 41 } })
     const chat = await started()
@@ -362,5 +373,14 @@ describe('the line', () => {
     chat.stop()
     release()
     await settle()
+  })
+})
+
+describe('an event stream', () => {
+  it('is cut into frames wherever the pieces end, with any line ends', () => {
+    const parser = new SseParser()
+    const text = ': hi\r\n\r\nid: 1\r\ndata: {"type":"typing"}\r\n\r\nevent: read\r\ndata: {"seq":\r\ndata: 4}\r\n\r\ndata: rubbish\n\n'
+    expect([...text].flatMap((c) => parser.push(c))).toEqual([{ type: 'typing' }, { type: 'read', seq: 4 }])
+    expect(new SseParser().push(text)).toHaveLength(2)
   })
 })

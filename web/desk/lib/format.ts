@@ -34,6 +34,11 @@ export function useFormat() {
         return when(options, iso) // A zone this browser does not know.
       }
     },
+    /** From – to, with what both share said once. */
+    range(from: string, to: string | null): string {
+      const options: Intl.DateTimeFormatOptions = { day: 'numeric', month: 'short', hour: '2-digit', minute: '2-digit' }
+      return to ? new Intl.DateTimeFormat(tongue(), options).formatRange(new Date(from), new Date(to)) : when(options, from)
+    },
     dayName(iso: string, nowMs: number): string {
       if (day(iso) === new Date(nowMs).toDateString()) return t('thread.today')
       if (day(iso) === new Date(nowMs - 86_400_000).toDateString()) return t('thread.yesterday')

@@ -7,7 +7,7 @@ const uk: Messages = {
     slow: 'Забагато спроб. Зачекайте трохи.', language: 'Мова',
   },
   nav: {
-    inbox: 'Звернення', callbacks: 'Дзвінки', contacts: 'Контакти', wall: 'Табло', intake: 'Приймання', admin: 'Налаштування',
+    inbox: 'Звернення', callbacks: 'Дзвінки', contacts: 'Контакти', wall: 'Табло', intake: 'Приймання', admin: 'Параметри',
     search: 'Пошук за ім’ям, номером, текстом', searchNothing: 'Нічого не знайдено', signOut: 'Вийти', theme: 'Світла чи темна тема',
     shortcuts: 'Гарячі клавіші', language: 'Мова', more: 'Моє меню',
   },

@@ -184,7 +184,7 @@ export class SseParser {
   private rest = ''
 
   push(piece: string): ServerFrame[] {
-    this.rest = (this.rest + piece).replace(/\r\n?/g, '\n')
+    this.rest = this.rest + piece.replaceAll('\r', '') // A pair of CR and LF may be cut in two.
     const frames: ServerFrame[] = []
     let cut = this.rest.indexOf('\n\n')
     while (cut >= 0) {
