@@ -1,17 +1,20 @@
 """Put the HTTP edge together: `build_app(services)`."""
 
+import asyncio
+
 from aiohttp import web
 
 from api.auth.guard import guard
 from api.auth.passwords import Passwords
 from api.auth.routes import PASSWORDS
+from api.chat.edge import add_chat
 from api.docs_page import add_docs
 from api.feed.hub import HUB, Hub
 from api.feed.socket import feed
 from api.feed.sockets import SOCKETS, OpenSockets
 from api.health import healthz, readyz
 from api.hooks import add_hooks
-from api.keys import CHECK_ANSWERS, INBOXES, SERVICES
+from api.keys import CHECK_ANSWERS, INBOXES, SERVICES, STOPPING
 from api.layer.dispatch import handler_of
 from api.layer.document import build_document
 from api.layer.problems import problems
@@ -39,6 +42,7 @@ def build_app(services: Services, *, check_answers: bool = False) -> web.Applica
     app[REFUSALS] = Refusals()
     app[HUB] = Hub(services.db, services.hints)
     app[SOCKETS] = OpenSockets()
+    app[STOPPING] = asyncio.Event()
     app.on_startup.append(_start)
     app.on_shutdown.append(_shut_down)
     app.on_cleanup.append(_clean_up)
@@ -47,6 +51,7 @@ def build_app(services: Services, *, check_answers: bool = False) -> web.Applica
         app.router.add_route(endpoint.method, endpoint.path, handler_of(endpoint, guard))
     add_docs(app, build_document(ENDPOINTS, version=services.settings.version))
     add_hooks(app)
+    add_chat(app)
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/metrics", show_metrics)
@@ -58,6 +63,7 @@ async def _start(app: web.Application) -> None:
 
 
 async def _shut_down(app: web.Application) -> None:
+    app[STOPPING].set()
     await app[SOCKETS].close_all()
 
 

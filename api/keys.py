@@ -1,5 +1,7 @@
 """Typed keys of what the application carries."""
 
+import asyncio
+
 from aiohttp import web
 
 from crm_core.inboxes import InboxCache
@@ -10,3 +12,5 @@ SERVICES = web.AppKey("services", Services)
 CHECK_ANSWERS = web.AppKey("check_answers", bool)
 #: inboxes by their public key, for hooks and chats
 INBOXES = web.AppKey("inboxes", InboxCache)
+#: set when the server is going down: whoever waits answers now
+STOPPING = web.AppKey("stopping", asyncio.Event)

@@ -6,6 +6,7 @@ from pydantic import Field
 from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from api.feed.hub import HUB
 from api.layer.fields import Big, Comma, In, Instant, Out, Page, PageQuery, Query, RowId, Seq
 from api.layer.paging import cut, page_of
 from api.layer.routes import Answer, Call, Data, Routes
@@ -220,7 +221,7 @@ async def post(call: Call, uow: UnitOfWork, id: RowId, body: PostIn) -> Annotate
     if created:
         if body.status_after is not None:
             await inquiries.change(uow, id, {"status": body.status_after}, actor=call.actor.label)
-        await _mark_read(uow, row["conversation_id"], written["seq"])
+        await _mark_read(call, uow, row["conversation_id"], written["seq"])
     return Answer(message_view(written, written["attachments"]), 201 if created else 200)  # type: ignore[return-value]
 
 
@@ -242,12 +243,19 @@ async def mark_read(call: Call, uow: UnitOfWork, id: RowId, body: ReadIn) -> Ann
     row = await access_inquiry(uow, call.actor, id)
     if row["conversation_id"] is None:
         raise Conflict("this inquiry has no thread", code="no_conversation")
-    seq = await _mark_read(uow, row["conversation_id"], body.seq)
+    seq = await _mark_read(call, uow, row["conversation_id"], body.seq)
     return {"conversation_id": row["conversation_id"], "agent_read_seq": seq}
 
 
-async def _mark_read(uow: UnitOfWork, conversation_id: int, seq: int) -> int:
-    await uow.execute(
+async def _mark_read(call: Call, uow: UnitOfWork, conversation_id: int, seq: int) -> int:
+    moved = await uow.execute(
         update(conversation).where(conversation.c.id == conversation_id, conversation.c.agent_read_seq < seq,
                                    conversation.c.last_seq >= seq).values(agent_read_seq=seq))
+    if moved.rowcount:
+        hub = call.request.app[HUB]
+        # The visitor is told the number of his own message, so that a note's number tells him nothing.
+        his = await uow.scalar(select(func.max(message.c.seq)).where(
+            message.c.conversation_id == conversation_id, message.c.seq <= seq, message.c.direction == "in"))
+        uow.after_commit(lambda: hub.whisper({"type": "agents_read", "conversation_id": conversation_id, "seq": his}))
+        return seq
     return int(await uow.scalar(select(conversation.c.agent_read_seq).where(conversation.c.id == conversation_id)) or 0)
