@@ -6,6 +6,7 @@ nothing.
 """
 
 import secrets
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import select, update
@@ -57,11 +58,7 @@ async def dial(uow: UnitOfWork, callback_id: int, agent_id: int | None, *, actor
         return row
     if row["state"] in ("done", "cancelled"):
         raise Conflict(f"this callback is {row['state']}", code="callback_over")
-    twin = await uow.scalar(
-        select(callback.c.id)
-        .where(callback.c.phone == row["phone"], callback.c.state == "dialling", callback.c.id != callback_id)
-        .limit(1)
-    )
+    twin = await _number_at_work(uow, row)
     if twin is not None:
         raise Conflict(
             "this number is being dialled already", code="number_busy", params={"callback_id": twin}
@@ -109,6 +106,16 @@ async def dial(uow: UnitOfWork, callback_id: int, agent_id: int | None, *, actor
         )
     await rows.tell(uow, "dialled", row, actor=actor, attempt=number, manual=not originate, agent_id=agent_id)
     return row
+
+
+async def _number_at_work(uow: UnitOfWork, row: Mapping[str, Any]) -> int | None:
+    """Another promise that is dialling this number at this moment."""
+    found = await uow.scalar(
+        select(callback.c.id)
+        .where(callback.c.phone == row["phone"], callback.c.state == "dialling", callback.c.id != row["id"])
+        .limit(1)
+    )
+    return int(found) if found is not None else None
 
 
 def _can_originate(account: Any) -> bool:
@@ -299,9 +306,11 @@ async def on_assigned(uow: UnitOfWork, event: DomainEvent) -> None:
     )
     extension = await uow.scalar(select(agent.c.extension).where(agent.c.id == agent_id))
     if row["mode"] == "agent_first" and account is not None and extension and _can_originate(account):
-        await dial(uow, row["id"], agent_id, actor="system")
-    else:
-        await rows.tell(uow, "updated", row, agent_id=agent_id)
+        twin = await _number_at_work(uow, row)
+        if twin is None:
+            await dial(uow, row["id"], agent_id, actor="system")
+            return
+    await rows.tell(uow, "updated", row, agent_id=agent_id)
 
 
 LISTENERS: Listeners = {"call.updated": (on_call,), "item.assigned": (on_assigned,)}

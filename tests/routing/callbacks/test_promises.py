@@ -1,0 +1,290 @@
+"""A promise to call: kept, tried again, or brought before a supervisor; never silently dropped."""
+
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from crm_core import calls
+from crm_core.clock import HOUR, MINUTE, from_iso
+from crm_core.db.engine import Database
+from crm_core.envelope import CallEvent, Envelope, IdentityClaim, IdentityKind, Kind, Sender
+from crm_core.errors import Conflict, Invalid
+from crm_core.schema import contact, event, inbox, job
+from routing import callbacks, offers
+from routing import listeners as routing_listeners
+from routing.schema import callback, callback_attempt, work_item
+from tests.conftest import MovableClock
+from tests.routing.engine.desk import a_contact, a_team, an_agent, check_invariants, go, open_offers, rows
+
+MONDAY_NOON = from_iso("2026-11-23T10:00:00Z")  # 12:00 in Kyiv
+PHONE = "+380501234567"
+
+
+@pytest.fixture(autouse=True)
+def wired(db: Database, clock: MovableClock) -> None:
+    clock.set(MONDAY_NOON)
+    table: dict[str, list[Any]] = {}
+    for part in (routing_listeners.LISTENERS, callbacks.LISTENERS):
+        for kind, functions in part.items():
+            table.setdefault(kind, []).extend(functions)
+    db.listeners = table
+
+
+async def a_pbx(db: Database, **config: Any) -> dict[str, Any]:
+    async with db.transaction() as uow:
+        values = {
+            "key": "pbx" * 8,
+            "channel": "telephony",
+            "name": "PBX",
+            "secret": "s",
+            "config": {"vendor": "generic", "originate_url": "http://127.0.0.1:1/dial", **config},
+            "address": None,
+            "team_id": None,
+            "default_kind": "lead",
+            "flow_key": None,
+            "region": "UA",
+            "language": "uk",
+            "priority": "normal",
+            "enabled": True,
+            "created_at": uow.now,
+        }
+        return {**values, "id": await uow.insert(inbox, values)}
+
+
+async def booked(db: Database, **more: Any) -> dict[str, Any]:
+    contact_id = more.pop("contact_id", None) or await a_contact(db)
+    async with db.transaction() as uow:
+        person = await uow.row(select(contact).where(contact.c.id == contact_id))
+        assert person is not None
+        return await callbacks.book(
+            uow,
+            **{
+                "contact": person,
+                "raw_phone": "050 123 45 67",
+                "window_start": MONDAY_NOON + HOUR,
+                "source": "desk",
+                "created_by": "agent:1",
+                **more,
+            },
+        )
+
+
+async def now_is(db: Database, callback_id: int) -> dict[str, Any]:
+    (row,) = await rows(db, callback, callback.c.id == callback_id)
+    return row
+
+
+async def somebody_accepts(db: Database) -> None:
+    """The agent who is offered the callback takes it."""
+    (open_offer,) = await open_offers(db)
+    async with db.transaction() as uow:
+        await offers.accept(uow, open_offer["id"], open_offer["agent_id"], f"accept-{open_offer['id']}")
+
+
+async def kinds(db: Database) -> list[str]:
+    return [e["kind"] for e in await rows(db, event) if e["kind"].startswith("callback.")]
+
+
+async def the_pbx_says(
+    db: Database, box: dict[str, Any], correlation_id: str, *states: tuple[str, str | None]
+) -> None:
+    for state, disposition in states:
+        async with db.transaction() as uow:
+            await calls.take(
+                uow,
+                box,
+                Envelope(
+                    kind=Kind.CALL,
+                    dedupe_key=f"{correlation_id}{state}",
+                    conversation_key=PHONE,
+                    sender=Sender(
+                        identities=(IdentityClaim(IdentityKind.PHONE, PHONE, evidence="caller_id"),)
+                    ),
+                    occurred_at=uow.now,
+                    call=CallEvent(
+                        call_id=f"c-{correlation_id}",
+                        leg_id="l1",
+                        direction="callback",
+                        to_number=PHONE,
+                        to_raw=PHONE,
+                        state=state,
+                        disposition=disposition,
+                        final=state == "ended",
+                        correlation_id=correlation_id,
+                    ),
+                ),
+            )
+
+
+async def test_due_means_work_for_the_owner_and_his_phone_rings(db: Database, clock: MovableClock) -> None:
+    await a_pbx(db)
+    team_id = await a_team(db)
+    await an_agent(db, "Other", team_id, extension="11")
+    owner = await an_agent(db, "Owner", team_id, extension="12")
+    made = await booked(db, owner_id=owner, team_id=team_id)
+    assert made["phone"] == PHONE and made["timezone"] == "Europe/Kyiv"
+    assert await callbacks.sweep(db) == MONDAY_NOON + HOUR
+    assert (await now_is(db, made["id"]))["state"] == "scheduled"
+    clock.advance(HOUR)
+    await go(db, owner, "online")
+    await callbacks.sweep(db)
+    assert (await now_is(db, made["id"]))["state"] == "due"
+    await somebody_accepts(db)
+    row = await now_is(db, made["id"])
+    assert (row["state"], row["owner_id"]) == ("dialling", owner)
+    (attempt,) = await rows(db, callback_attempt)
+    assert attempt["agent_id"] == owner and attempt["mode"] == "originated"
+    jobs = [j for j in await rows(db, job) if j["name"] == callbacks.ORIGINATE_JOB]
+    assert [j["args"] for j in jobs] == [{"attempt_id": attempt["id"]}]
+    await check_invariants(db)
+
+
+async def test_no_answer_is_tried_again_by_rule_and_an_answer_keeps_the_promise(
+    db: Database, clock: MovableClock
+) -> None:
+    box = await a_pbx(db)
+    team_id = await a_team(db)
+    owner = await an_agent(db, "Owner", team_id, extension="12")
+    made = await booked(db, owner_id=owner, team_id=team_id, window_start=MONDAY_NOON + MINUTE // 2)
+    clock.advance(MINUTE // 2)
+    await callbacks.sweep(db)
+    await somebody_accepts(db)
+    (attempt,) = await rows(db, callback_attempt)
+    await the_pbx_says(db, box, attempt["correlation_id"], ("ringing", None), ("ended", "no_answer"))
+    row = await now_is(db, made["id"])
+    assert (row["state"], row["counted_attempts"], row["outcome"]) == ("scheduled", 1, "no_answer")
+    assert 23 * MINUTE <= row["next_attempt_at"] - clock.now_ms() <= 37 * MINUTE
+    await check_invariants(db)
+    clock.set(row["next_attempt_at"])
+    await go(db, owner, "online")
+    await callbacks.sweep(db)
+    await somebody_accepts(db)
+    attempts = await rows(db, callback_attempt)
+    assert [a["n"] for a in attempts] == [1, 2]
+    await the_pbx_says(
+        db, box, attempts[1]["correlation_id"], ("ringing", None), ("answered", None), ("ended", "answered")
+    )
+    row = await now_is(db, made["id"])
+    assert (row["state"], row["outcome"]) == ("done", "answered")
+    assert [i["state"] for i in await rows(db, work_item)][-1] in ("done", "wrapup")
+    assert await kinds(db) == [
+        "callback.booked",
+        "callback.due",
+        "callback.dialled",
+        "callback.attempted",
+        "callback.due",
+        "callback.dialled",
+        "callback.kept",
+    ]
+    await check_invariants(db)
+
+
+async def test_nobody_there_means_a_supervisor_hears_of_it_and_the_work_stays(
+    db: Database, clock: MovableClock
+) -> None:
+    team_id = await a_team(db)
+    made = await booked(
+        db, team_id=team_id, window_start=MONDAY_NOON + MINUTE, window_end=MONDAY_NOON + 20 * MINUTE
+    )
+    clock.set(MONDAY_NOON + 20 * MINUTE)
+    await callbacks.sweep(db)
+    row = await now_is(db, made["id"])
+    assert row["state"] == "due" and row["escalated_at"] == clock.now_ms()
+    assert await kinds(db) == ["callback.booked", "callback.due", "callback.escalated"]
+    (item,) = await rows(db, work_item)
+    assert item["state"] == "waiting"
+    await callbacks.sweep(db)
+    assert (await kinds(db)).count("callback.escalated") == 1
+
+
+async def test_five_tries_and_then_a_person_decides(db: Database, clock: MovableClock) -> None:
+    team_id = await a_team(db)
+    agent_id = await an_agent(db, "Anna", team_id)
+    made = await booked(db, team_id=team_id)
+    for n in range(5):
+        async with db.transaction() as uow:
+            row = await callbacks.record_outcome(
+                uow, made["id"], "busy", actor=f"agent:{agent_id}", agent_id=agent_id
+            )
+        assert row["state"] == ("scheduled" if n < 4 else "escalated")
+        clock.advance(HOUR)
+    assert (await now_is(db, made["id"]))["next_attempt_at"] is None
+    assert (await kinds(db))[-1] == "callback.escalated"
+
+
+async def test_silence_of_the_pbx_ends_the_attempt_without_using_up_a_try(
+    db: Database, clock: MovableClock
+) -> None:
+    await a_pbx(db)
+    team_id = await a_team(db)
+    owner = await an_agent(db, "Owner", team_id, extension="12")
+    made = await booked(db, owner_id=owner, team_id=team_id, window_start=MONDAY_NOON + MINUTE // 2)
+    clock.advance(MINUTE // 2)
+    await callbacks.sweep(db)
+    await somebody_accepts(db)
+    clock.advance(4 * MINUTE)
+    await callbacks.sweep(db)
+    row = await now_is(db, made["id"])
+    assert (row["state"], row["counted_attempts"], row["uncounted_attempts"]) == ("scheduled", 0, 1)
+
+
+async def test_dialling_twice_is_one_attempt_and_two_promises_never_ring_one_number(db: Database) -> None:
+    team_id = await a_team(db)
+    agent_id = await an_agent(db, "Anna", team_id)
+    first = await booked(db, team_id=team_id)
+    other = await booked(db, team_id=team_id)  # another person gave the same number
+    assert other["id"] != first["id"]
+    for _ in range(2):
+        async with db.transaction() as uow:
+            await callbacks.dial(uow, first["id"], agent_id, actor=f"agent:{agent_id}")
+    assert len(await rows(db, callback_attempt)) == 1
+    with pytest.raises(Conflict) as caught:
+        async with db.transaction() as uow:
+            await callbacks.dial(uow, other["id"], agent_id, actor=f"agent:{agent_id}")
+    assert caught.value.code == "number_busy"
+
+
+async def test_booking_again_moves_the_open_promise(db: Database) -> None:
+    person = await a_contact(db)
+    first = await booked(db, contact_id=person)
+    again = await booked(db, contact_id=person, window_start=MONDAY_NOON + 3 * HOUR)
+    assert again["id"] == first["id"] and again["due_at"] == MONDAY_NOON + 3 * HOUR
+
+
+async def test_a_cancelled_promise_leaves_the_queue(db: Database, clock: MovableClock) -> None:
+    team_id = await a_team(db)
+    made = await booked(db, team_id=team_id, window_start=MONDAY_NOON + MINUTE // 2)
+    clock.advance(MINUTE // 2)
+    await callbacks.sweep(db)
+    async with db.transaction() as uow:
+        await callbacks.cancel(uow, made["id"], actor="agent:1", reason="wrote instead")
+    assert [i["state"] for i in await rows(db, work_item)] == ["done"] or [
+        i["state"] for i in await rows(db, work_item)
+    ] == ["cancelled"]
+    with pytest.raises(Conflict):
+        async with db.transaction() as uow:
+            await callbacks.dial(uow, made["id"], None, actor="agent:1")
+
+
+@pytest.mark.parametrize(
+    ("more", "code"),
+    [
+        ({"raw_phone": "call me"}, "bad_phone"),
+        ({"raw_phone": None}, "no_phone"),
+        ({"raw_phone": "0800500000"}, "not_callable"),
+        ({"window_start": MONDAY_NOON - HOUR, "window_end": MONDAY_NOON - MINUTE}, "bad_window"),
+        ({"window_start": MONDAY_NOON + 2 * HOUR, "window_end": MONDAY_NOON + HOUR}, "bad_window"),
+        ({"window_start": MONDAY_NOON + 400 * 24 * HOUR}, "bad_window"),
+    ],
+)
+async def test_what_cannot_be_promised_is_refused(db: Database, more: dict[str, Any], code: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        await booked(db, **more)
+    assert caught.value.code == code
+
+
+async def test_a_wish_without_a_time_waits_for_a_decent_hour(db: Database, clock: MovableClock) -> None:
+    clock.set(from_iso("2026-11-23T02:00:00Z"))
+    made = await booked(db, window_start=None)
+    assert made["due_at"] == from_iso("2026-11-23T07:00:00Z")
