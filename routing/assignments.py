@@ -1,5 +1,6 @@
 """Who has the work: taking it by hand, transferring, giving it back, and what it weighs while it is had."""
 
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import select
@@ -161,8 +162,13 @@ async def weigh(uow: UnitOfWork, inquiry_id: int, *, waits_for_customer: bool) -
     team_ = await store.team_context(uow.conn, item.team_id)
     held = await store.holdings(uow, item.id)
     changed = await apply.set_weight(uow, held, holds_slot=not waits_for_customer, settings=team_.settings)
-    if changed and waits_for_customer and item.owner_id is not None:
+    if not changed:
+        return
+    inactive = team_.settings.channel(item.channel).inactive_ms
+    if waits_for_customer and item.owner_id is not None:
         await match.pull(uow, item.owner_id)
+    elif inactive is not None:
+        await apply.save(uow, item, replace(item, wake_at=uow.now + inactive))
 
 
 async def unassign(uow: UnitOfWork, row: RowLike, *, actor: str, cause: str) -> Item | None:
