@@ -21,21 +21,12 @@ from crm_core.services import Services
 from routing import callbacks
 from routing import listeners as routing_listeners
 from routing import sweep as routing_sweep
+from routing.sla import service as sla_service
+from routing.sla import sweeper as sla_sweeper
 from switchboard.settings import Settings
 from workers import delivery, dialling, fetch, housekeeping, inbound
 from workers.sweepers import Sweep
 
-try:  # TEMPORARY until both land
-    from routing.sla import service as sla_service
-    from routing.sla import sweeper as sla_sweeper
-except ImportError:
-    import types
-
-    async def _none(_db: Database) -> int | None:
-        return None
-
-    sla_service = types.SimpleNamespace(LISTENERS={}, declare=lambda r: None)
-    sla_sweeper = types.SimpleNamespace(sweep=_none)
 if not hasattr(bots, "LISTENERS"):
     bots.LISTENERS, bots.SWEEPERS, bots.declare = {}, {}, lambda r: None
 
