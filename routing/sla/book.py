@@ -49,6 +49,7 @@ class Book:
         """The rulebook for these clocks. A calendar or policy they name and nobody has is replaced by one that is
         always open, or has no steps: a lost row of configuration must not stop anybody's message.
         """
+        clocks = tuple(clocks)
         calendars = {calendar_id for calendar_id, _ in self.calendars}
         lost_calendars = {c.calendar_id for c in clocks if c.calendar_id is not None} - calendars
         known = {(p.id, p.version) for p in self.policies.values()}
@@ -62,8 +63,8 @@ class Book:
                 self._rules.append(self._rulebook())
             return self._rules[0]
         return self._rulebook(
-            [Calendar(ALWAYS_OPEN.spec, id=i, version=0) for i in lost_calendars if i is not None],
-            [Policy(i, v, 0, "lost", {}) for i, v in lost_policies if i is not None and v is not None],
+            [Calendar(ALWAYS_OPEN.spec, id=i, version=0) for i in lost_calendars],
+            [Policy(i, v, 0, "lost", {}) for i, v in lost_policies],
         )
 
     def _rulebook(self, calendars: Iterable[Calendar] = (), policies: Iterable[Policy] = ()) -> Rulebook:
@@ -178,7 +179,7 @@ async def _read(conn: AsyncConnection, known: Mapping[tuple[int, int], Calendar]
     for row in (await conn.execute(select(sla_policy).order_by(sla_policy.c.id))).mappings():
         keys[row["id"]] = row["policy_key"]
         try:
-            policy = policy_of(row)
+            policy = policy_of(dict(row))
         except SlaConfigError as error:
             if row["current"]:
                 problems.append(f"SLA policy {row['policy_key']!r} cannot be read and is ignored: {error}")

@@ -11,12 +11,12 @@ from sqlalchemy import select
 
 from crm_core.db.uow import UnitOfWork
 from crm_core.events import DomainEvent, Listener
+from crm_core.jobs import JobRegistry
 from crm_core.schema import inquiry
 from routing.sla import book as books
 from routing.sla import record, store, timing, translate
-from routing.sla.clock import Clock, ClockState, SlaEvent, Status, TicketClocks
+from routing.sla.clock import REPLY_METRICS, Clock, ClockState, SlaEvent, Status, TicketClocks
 from routing.sla.machine import (
-    REPLY_METRICS,
     Author,
     CalendarEdited,
     Created,
@@ -229,3 +229,11 @@ LISTENERS: dict[str, tuple[Listener, ...]] = {
     "call.updated": (_listener(translate.call_updated),),
     "contact.updated": (on_contact_updated,),
 }
+
+
+def declare(registry: JobRegistry) -> None:
+    """All jobs of the SLA: the actions of steps, and open inquiries after an edit of the rules."""
+    from routing.sla import actions, edit  # they stand above this module
+
+    actions.declare(registry)
+    edit.declare(registry)
