@@ -8,11 +8,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import select
+
 from channels import get_channel
 from channels.config import inbox_config
 from channels.contract import ChannelContext
 from crm_core.clock import SECOND, Clock
 from crm_core.db.engine import Database
+from crm_core.schema import contact, identity
 from crm_core.services import Services
 from switchboard.demo.fake_pbx import CallScript, Delivery, FakePbx, generic_pbx
 from switchboard.demo.fake_telegram import FakeTelegram
@@ -49,8 +52,9 @@ async def stand_ins(db: Database, secrets: Secrets, clock: Clock, url: str) -> A
     async with telegram, MailRelay() as relay:
         for who in (*CUSTOMERS, VISITOR):
             if who.telegram_id is not None:
-                # They wrote in earlier runs, so the bot may write to them.
                 known_person(telegram, who.telegram_id, who.name, who.locale)
+        for telegram_id, name, locale in await _earlier(db):
+            known_person(telegram, telegram_id, name, locale)
         inboxes = {
             "telegram": await connect(db, "telegram", api_base=telegram.base_url),
             "email": await connect(db, "email", smtp_host="127.0.0.1", smtp_port=relay.port),
@@ -69,6 +73,17 @@ async def stand_ins(db: Database, secrets: Secrets, clock: Clock, url: str) -> A
         async with pbx:
             inboxes["telephony"] = await connect(db, "telephony", originate_url=f"{pbx.base_url}/originate")
             yield StandIns(telegram, relay, pbx, inboxes)
+
+
+async def _earlier(db: Database) -> list[tuple[int, str, str]]:
+    """(id, name, locale) of everybody who wrote to the bot in earlier runs: it may go on writing to them."""
+    async with db.reading() as conn:
+        rows = await conn.execute(
+            select(identity.c.value, contact.c.name, contact.c.locale)
+            .join(contact, contact.c.id == identity.c.contact_id)
+            .where(identity.c.kind == "telegram")
+        )
+        return [(int(value), name or "Somebody", locale or "en") for value, name, locale in rows]
 
 
 def known_person(telegram: FakeTelegram, telegram_id: int, name: str, locale: str) -> Any:
