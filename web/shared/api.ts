@@ -169,7 +169,8 @@ export interface Inquiry {
 }
 
 export interface Attachment {
-  id: number
+  /** A number in messages, an opaque name for a file just uploaded. */
+  id: number | string
   name: string
   mime: string
   size: number | null

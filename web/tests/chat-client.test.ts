@@ -192,6 +192,16 @@ describe('saying', () => {
     expect(said()).toMatchObject([{ client_id: id }])
   })
 
+  it('says again by itself what was only too fast', async () => {
+    const chat = await started()
+    ready()
+    const id = chat.say('ще')
+    net.last.say({ type: 'error', client_id: id, code: 'rate_limited', detail: 'x', retry_after_s: 3 })
+    expect(chat.bubbles()).toMatchObject([{ state: 'sending' }])
+    timers.advance(3_000)
+    expect(said().map((f) => f['client_id'])).toEqual([id, id])
+  })
+
   it('sends a pressed button as its value with the label as words', async () => {
     const chat = await started()
     ready()
@@ -269,6 +279,26 @@ describe('hearing', () => {
     await settle()
     expect(texts(chat)).toEqual(['нове', 'моє'])
     expect(chat.log.cursor).toBe(41)
+  })
+
+  it('fetches every page of a long conversation after a reset', async () => {
+    const page = (from: number, n: number): object[] => Array.from({ length: n }, (_, i) => reply(from + i, `m${from + i}`))
+    http.on('GET /chat/v1/messages', { body: { items: page(1, 200), cursor: 200 } }, { body: { items: page(201, 30), cursor: 260 } })
+    const chat = await started()
+    net.last.open()
+    net.last.say({ type: 'ready', cursor: 900 })
+    net.last.say({ type: 'reset', cursor: 260 })
+    await settle()
+    expect(chat.bubbles()).toHaveLength(230)
+    expect(http.to('GET /chat/v1/messages').map((c) => c.path)).toEqual(['/chat/v1/messages?after=0&limit=200', '/chat/v1/messages?after=200&limit=200'])
+  })
+
+  it('takes a deleted message off the screen', async () => {
+    const chat = await started()
+    ready()
+    net.last.say(reply(1, 'ой'))
+    net.last.say({ type: 'edit', seq: 1, text: '', deleted: true })
+    expect(texts(chat)).toEqual([])
   })
 
   it('shows typing for six seconds or until the words come', async () => {

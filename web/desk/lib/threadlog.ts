@@ -23,6 +23,12 @@ export class ThreadLog {
     return last
   }
 
+  get firstSeq(): number | null {
+    let first: number | null = null
+    for (const m of this.byId.values()) first = first === null ? m.seq : Math.min(first, m.seq)
+    return first
+  }
+
   take(messages: readonly Message[]): void {
     for (const message of messages) {
       this.byId.set(message.id, message)

@@ -99,7 +99,7 @@ const en = {
   keys: { title: 'Keyboard shortcuts', move: 'Next or previous inquiry', reply: 'Reply', note: 'Internal note', send: 'Send', accept: 'Accept the offer', decline: 'Decline the offer', search: 'Search', help: 'This help', esc: 'Leave the field', take: 'Take the inquiry' },
   time: { now: 'just now', ago: '{time} ago', in: 'in {time}' },
   errors: {
-    unreachable: 'The server cannot be reached. Check the connection.', unexpected: 'Something went wrong here. Please reload the page.', logId: 'log {id}', lost: 'There is no such page', home: 'Go to the inbox', needName: 'Please enter a name.', needTarget: 'Choose a colleague or a team.',
+    unreachable: 'The server cannot be reached. Check the connection.', unexpected: 'Something went wrong here. Please reload the page.', logId: 'log {id}', lost: 'There is no such page', home: 'Go to the inbox', needName: 'Please enter a name.', needSubject: 'Please enter a subject.', needTarget: 'Choose a colleague or a team.',
   },
 }
 

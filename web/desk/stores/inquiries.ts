@@ -98,7 +98,16 @@ export const useInquiries = defineStore('inquiries', () => {
     return inquiry
   }
 
-  async function change(id: number, patch: Record<string, unknown>): Promise<Inquiry | null> {
+  const lines = new Map<number, Promise<unknown>>()
+
+  /** Changes of one inquiry go one after the other: the second must carry the version the first one made. */
+  function change(id: number, patch: Record<string, unknown>): Promise<Inquiry | null> {
+    const result = (lines.get(id) ?? Promise.resolve()).then(() => changeNow(id, patch))
+    lines.set(id, result)
+    return result
+  }
+
+  async function changeNow(id: number, patch: Record<string, unknown>): Promise<Inquiry | null> {
     const version = get(id)?.version
     return useNotices().attempt(async () => {
       try {

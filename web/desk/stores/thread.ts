@@ -25,14 +25,17 @@ interface TypingNow {
 }
 
 const TYPING_MS = 6000
-/** Pages of 200: a thread longer than this shows its newest part's beginning as cut. */
-const MAX_PAGES = 25
+const PAGE = 100
+/** Beyond any seq: asks for the newest page. */
+const NEWEST = Number.MAX_SAFE_INTEGER
 
 export const useThread = defineStore('thread', () => {
   const inquiryId = ref<number | null>(null)
   const messages = shallowRef<ShownMessage[]>([])
   const loading = ref(false)
   const typing = ref<TypingNow | null>(null)
+  /** Whether the conversation began before the first message shown. */
+  const hasEarlier = ref(false)
   let log = new ThreadLog()
   const unsent = new Map<string, { inquiryId: number; body: Record<string, unknown> }>()
 
@@ -46,9 +49,11 @@ export const useThread = defineStore('thread', () => {
     log = new ThreadLog()
     typing.value = null
     redraw()
+    hasEarlier.value = false
     loading.value = true
-    await catchUp()
+    await earlier()
     if (inquiryId.value === id) loading.value = false
+    seen()
   }
 
   function close(): void {
@@ -63,17 +68,30 @@ export const useThread = defineStore('thread', () => {
     if (id === null) return
     const own = log
     try {
-      let cursor: string | null = null
-      const after = own.lastSeq
-      for (let page = 0; page < MAX_PAGES; page += 1) {
-        const answer: Page<Message> = await api.get(`/inquiries/${id}/messages`, { after_seq: after, limit: 200, cursor })
+      for (let full = true; full; ) {
+        const answer = await api.get<Page<Message>>(`/inquiries/${id}/messages`, { after_seq: own.lastSeq, limit: PAGE })
         if (own !== log) return
         own.take(answer.items)
         redraw()
-        cursor = answer.next
-        if (!cursor) break
+        full = answer.items.length === PAGE
       }
       seen()
+    } catch (error) {
+      useNotices().fail(error)
+    }
+  }
+
+  /** Fetches the page before the first message we have; the newest one when we have none. */
+  async function earlier(): Promise<void> {
+    const id = inquiryId.value
+    if (id === null) return
+    const own = log
+    try {
+      const answer = await api.get<Page<Message>>(`/inquiries/${id}/messages`, { before_seq: own.firstSeq ?? NEWEST, limit: PAGE })
+      if (own !== log) return
+      own.take(answer.items)
+      hasEarlier.value = answer.items.length === PAGE && (own.firstSeq ?? 1) > 1
+      redraw()
     } catch (error) {
       useNotices().fail(error)
     }
@@ -184,5 +202,5 @@ export const useThread = defineStore('thread', () => {
     })
   }
 
-  return { inquiryId, messages, loading, typing, open, close, catchUp, seen, say, retry, discard, resend, listen }
+  return { inquiryId, messages, loading, typing, hasEarlier, earlier, open, close, catchUp, seen, say, retry, discard, resend, listen }
 })

@@ -51,6 +51,9 @@ export type Link = 'connecting' | 'live' | 'offline'
 const ACK_MS = 20_000
 const TYPING_EVERY_MS = 3000
 const TYPING_SHOWN_MS = 6000
+/** A fetch of the whole conversation: this many messages a page, this many pages at most. */
+const PAGE = 200
+const MAX_PAGES = 50
 const LADDER: StreamKind[] = ['socket', 'sse', 'poll']
 
 export class ChatClient {
@@ -165,7 +168,9 @@ export class ChatClient {
   /** The visitor has seen everything shown. */
   seen(): void {
     const seq = this.log.lastSeq
-    if (seq > this.readSent && this.link === 'live' && this.stream?.send({ type: 'read', seq })) this.readSent = seq
+    if (seq <= this.readSent || this.link !== 'live' || this.stream === null) return
+    this.readSent = seq
+    if (!this.stream.send({ type: 'read', seq })) void this.request('POST', '/read', { seq }).catch(() => undefined)
   }
 
   async upload(file: File): Promise<ChatAttachment> {
@@ -196,7 +201,7 @@ export class ChatClient {
     if (page) body['page'] = page
     if (referrer) body['referrer'] = referrer
     if (utm && Object.keys(utm).length) body['utm'] = utm
-    if (locale) body['locale'] = locale
+    if (locale) body['locale'] = locale.replace(/[^A-Za-z0-9-]/g, '-').slice(0, 20)
     if (fields) body['fields'] = fields
     return this.request<SessionAnswer>('POST', '/session', body)
   }
@@ -297,7 +302,7 @@ export class ChatClient {
         this.watchAcks()
         break
       case 'error':
-        if (frame.client_id) this.log.refuse(frame.client_id, frame.detail ?? frame.code)
+        if (frame.client_id) this.refused(frame.client_id, frame)
         break
       case 'status':
         this.log.status(frame.message_seq, frame.state)
@@ -306,7 +311,8 @@ export class ChatClient {
         this.log.readUpTo(frame.seq)
         break
       case 'edit':
-        this.log.edit(frame.message_seq ?? frame.seq ?? 0, frame)
+        if (frame.deleted) this.log.remove(frame.message_seq ?? frame.seq ?? 0)
+        else this.log.edit(frame.message_seq ?? frame.seq ?? 0, frame)
         break
       case 'delete':
         this.log.remove(frame.message_seq ?? frame.seq ?? 0)
@@ -329,12 +335,27 @@ export class ChatClient {
     this.changed()
   }
 
+  /** Refused for being too fast is said again by itself, when the server said it may; the rest is the visitor's to judge. */
+  private refused(clientId: string, error: { code: string; detail?: string; retry_after_s?: number }): void {
+    if (!error.retry_after_s || error.retry_after_s > 60) return this.log.refuse(clientId, error.detail || error.code)
+    this.timers.set(() => {
+      if (!this.stopped && this.log.isPending(clientId)) this.retry(clientId)
+    }, error.retry_after_s * 1000)
+  }
+
   private async refetch(cursor: number): Promise<void> {
     try {
-      const body = await this.request<{ items: MessageEventFrame[]; cursor: number }>('GET', '/messages?after=0')
+      const found: MessageEventFrame[] = []
+      let after = 0
+      for (let page = 0; page < MAX_PAGES; page += 1) {
+        const body = await this.request<{ items: MessageEventFrame[]; cursor: number }>('GET', `/messages?after=${after}&limit=${PAGE}`)
+        found.push(...body.items)
+        after = Math.max(after, body.cursor ?? 0)
+        if (body.items.length < PAGE) break
+      }
       this.log.reset()
-      for (const item of body.items) this.log.receive({ ...item, type: 'message' })
-      this.log.cursor = Math.max(this.log.cursor, cursor, body.cursor ?? 0)
+      for (const item of found) this.log.receive({ ...item, type: 'message' })
+      this.log.cursor = Math.max(this.log.cursor, cursor, after)
     } catch {
       // Keep what is shown; the next reconnect asks from the old cursor and is told to reset again.
     }
@@ -402,7 +423,7 @@ export class ChatClient {
       throw new ChatError(0, 'unreachable', '')
     }
     const answer = (await response.json().catch(() => null)) as Record<string, unknown> | null
-    if (response.ok && answer !== null) return answer as T
+    if (response.ok && (answer !== null || response.status === 204)) return answer as T
     const after = Number(response.headers.get('Retry-After'))
     throw new ChatError(
       response.status,

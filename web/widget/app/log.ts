@@ -28,7 +28,7 @@ export class ChatLog {
   receive(frame: MessageEventFrame): boolean {
     this.dropPending(frame.client_id ?? null, frame.seq)
     this.cursor = Math.max(this.cursor, frame.seq)
-    if (this.bySeq.has(frame.seq)) return false
+    if (this.bySeq.has(frame.seq) || frame.deleted) return false
     const mine = frame.direction === 'in'
     this.bySeq.set(frame.seq, {
       key: frame.client_id ? `c${frame.client_id}` : `s${frame.seq}`,
@@ -64,6 +64,10 @@ export class ChatLog {
     found.seq = seq
     found.state = 'sent'
     found.problem = null
+  }
+
+  isPending(clientId: string): boolean {
+    return this.pending.some((p) => p.out.client_id === clientId && p.seq === null)
   }
 
   refuse(clientId: string, problem: string): void {

@@ -5,10 +5,13 @@ export type ChatState = 'sending' | 'queued' | 'sent' | 'delivered' | 'read' | '
 export interface ChatButton {
   label: string
   value: string
+  /** A button that leads somewhere instead of answering. */
+  url?: string
 }
 
 export interface ChatAttachment {
-  id: number
+  /** A number in messages, an opaque name for a file just uploaded. */
+  id: number | string
   name: string
   mime: string
   size: number | null
@@ -59,20 +62,21 @@ export interface MessageEventFrame {
   attachments?: ChatAttachment[] | null
   at: string
   state?: ChatState
+  deleted?: boolean
 }
 
 export type ServerFrame =
   | { type: 'ready'; cursor: number }
   | MessageEventFrame
   | { type: 'status'; message_seq: number; state: ChatState }
-  | { type: 'edit'; seq?: number; message_seq?: number; text?: string; buttons?: ChatButton[][] | null }
+  | { type: 'edit'; seq?: number; message_seq?: number; text?: string; deleted?: boolean; buttons?: ChatButton[][] | null }
   | { type: 'delete'; seq?: number; message_seq?: number }
   | { type: 'typing'; name?: string | null }
   | { type: 'read'; seq: number }
   | { type: 'agent_joined'; name?: string | null }
   | { type: 'reset'; cursor: number }
   | { type: 'ack'; client_id: string; seq: number; duplicate?: boolean }
-  | { type: 'error'; client_id?: string; code: string; detail?: string }
+  | { type: 'error'; client_id?: string; code: string; detail?: string; retry_after_s?: number }
   | { type: 'ping' }
   | { type: 'pong' }
 

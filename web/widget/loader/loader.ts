@@ -136,15 +136,15 @@ function begin(script: HTMLScriptElement): void {
   const init = (): void => {
     const utm: Record<string, string> = {}
     new URLSearchParams(location.search).forEach((value, name) => {
-      if (name.startsWith('utm_')) utm[name.slice(4)] = value.slice(0, 200)
+      if (name.startsWith('utm_') && Object.keys(utm).length < 20) utm[name.slice(4)] = value.slice(0, 200)
     })
     say({
       type: 'switchboard:init',
       visitor_token: remembered(),
       identity_jwt: identity,
       locale: wanted,
-      page: location.href.slice(0, 2000),
-      referrer: document.referrer.slice(0, 2000),
+      page: location.href.slice(0, 1000),
+      referrer: document.referrer.slice(0, 1000),
       utm,
       opened,
     })

@@ -96,7 +96,9 @@ function Row({ bubble, client, locale, t, last, sameSpeaker }: RowProps) {
         <div class="choices" role="group" aria-label={t('choose')}>
           {bubble.buttons.map((line, i) => (
             <div class="line" key={i}>
-              {line.map((choice) => (
+              {line.map((choice) => choice.url && /^https?:/.test(choice.url) ? (
+                <a key={choice.value} class="choice" href={choice.url} target="_blank" rel="noopener noreferrer">{choice.label}</a>
+              ) : (
                 <button
                   type="button"
                   key={choice.value}
