@@ -3,7 +3,7 @@
 import { useI18n } from 'vue-i18n'
 import { countdown, shortSpan, type Units } from '../../shared/countdown'
 
-const KNOWN_CHANNELS = ['telegram', 'email', 'chat', 'webchat', 'voice', 'phone', 'call', 'form', 'callback']
+const KNOWN_CHANNELS = ['telegram', 'email', 'chat', 'webchat', 'voice', 'phone', 'call', 'telephony', 'desk', 'form', 'callback']
 
 export function channelKey(channel: string | null | undefined): string {
   const key = (channel ?? '').toLowerCase()

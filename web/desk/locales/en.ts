@@ -27,7 +27,7 @@ const en = {
   stage: { new: 'New', contacted: 'Contacted', qualified: 'Qualified', proposal: 'Proposal', won: 'Won', lost: 'Lost' },
   priority: { low: 'Low', normal: 'Normal', high: 'High', urgent: 'Urgent' },
   channel: {
-    telegram: 'Telegram', email: 'Email', chat: 'Web chat', webchat: 'Web chat', voice: 'Phone', phone: 'Phone', call: 'Phone', form: 'Web form',
+    telegram: 'Telegram', email: 'Email', chat: 'Web chat', webchat: 'Web chat', voice: 'Phone', phone: 'Phone', call: 'Phone', telephony: 'Phone', desk: 'Desk', form: 'Web form',
     callback: 'Callback', other: 'Other',
   },
   role: { agent: 'Agent', supervisor: 'Supervisor', admin: 'Administrator' },

@@ -29,7 +29,7 @@ const ru: Messages = {
   stage: { new: 'Новый', contacted: 'Есть контакт', qualified: 'Квалифицирован', proposal: 'Предложение', won: 'Выигран', lost: 'Потерян' },
   priority: { low: 'Низкий', normal: 'Обычный', high: 'Высокий', urgent: 'Срочный' },
   channel: {
-    telegram: 'Telegram', email: 'Почта', chat: 'Чат на сайте', webchat: 'Чат на сайте', voice: 'Телефон', phone: 'Телефон', call: 'Телефон', form: 'Форма на сайте',
+    telegram: 'Telegram', email: 'Почта', chat: 'Чат на сайте', webchat: 'Чат на сайте', voice: 'Телефон', phone: 'Телефон', call: 'Телефон', telephony: 'Телефон', desk: 'Рабочее место', form: 'Форма на сайте',
     callback: 'Обратный звонок', other: 'Другое',
   },
   role: { agent: 'Менеджер', supervisor: 'Старший смены', admin: 'Администратор' },

@@ -29,7 +29,7 @@ const uk: Messages = {
   stage: { new: 'Новий', contacted: 'Є контакт', qualified: 'Кваліфікований', proposal: 'Пропозиція', won: 'Виграний', lost: 'Втрачений' },
   priority: { low: 'Низький', normal: 'Звичайний', high: 'Високий', urgent: 'Терміновий' },
   channel: {
-    telegram: 'Telegram', email: 'Пошта', chat: 'Чат на сайті', webchat: 'Чат на сайті', voice: 'Телефон', phone: 'Телефон', call: 'Телефон', form: 'Форма на сайті',
+    telegram: 'Telegram', email: 'Пошта', chat: 'Чат на сайті', webchat: 'Чат на сайті', voice: 'Телефон', phone: 'Телефон', call: 'Телефон', telephony: 'Телефон', desk: 'Робоче місце', form: 'Форма на сайті',
     callback: 'Зворотний дзвінок', other: 'Інше',
   },
   role: { agent: 'Менеджер', supervisor: 'Старший зміни', admin: 'Адміністратор' },
