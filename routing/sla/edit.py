@@ -68,10 +68,12 @@ async def change_policy(
 ) -> dict[str, Any]:
     """A new version with other name, position, targets, conditions or options. The old one is never edited.
 
+    A retired policy comes back in force.
+
     Raises:
         NotFound; Conflict: version_mismatch, position_taken; Invalid: bad_policy.
     """
-    before = await _current(uow, key)
+    before = await _newest(uow, key)
     if expected_version is not None and before["version"] != expected_version:
         raise Conflict(
             "somebody else changed this policy meanwhile", code="version_mismatch",
@@ -81,7 +83,7 @@ async def change_policy(
     if unknown := sorted(set(changes) - set(fields)):
         raise _invalid(unknown[0], f"cannot be changed; changeable are {', '.join(fields)}")
     wanted = {name: changes.get(name, before[name]) for name in fields}
-    if all(wanted[name] == before[name] for name in fields):
+    if before["current"] and all(wanted[name] == before[name] for name in fields):
         return dict(before)
     return await _new_version(
         uow, before, key, wanted["name"], wanted["position"], wanted["targets"], wanted["conditions"],
@@ -91,7 +93,9 @@ async def change_policy(
 
 async def retire_policy(uow: UnitOfWork, key: str, *, actor: str = "system") -> None:
     """Take a policy out of force; open inquiries move to the one that fits them now. Raises NotFound."""
-    before = await _current(uow, key)
+    before = await _newest(uow, key)
+    if not before["current"]:
+        return
     await uow.execute(update(sla_policy).where(sla_policy.c.id == before["id"]).values(current=False))
     await _edited(uow, "sla.policy_changed", before["id"], {"key": key, "retired": True}, actor)
     _recompute(uow, {})
@@ -200,10 +204,15 @@ def _check_action(action: Action, path: str) -> int | None:
     return None
 
 
-async def _current(uow: UnitOfWork, key: str) -> Row:
-    row = await uow.row(
-        uow.lock(select(sla_policy).where(sla_policy.c.policy_key == key, sla_policy.c.current))
+async def _newest(uow: UnitOfWork, key: str) -> Row:
+    """The newest version of a policy, in force or retired, locked."""
+    newest = (
+        select(sla_policy)
+        .where(sla_policy.c.policy_key == key)
+        .order_by(sla_policy.c.version.desc())
+        .limit(1)
     )
+    row = await uow.row(uow.lock(newest))
     if row is None:
         raise NotFound(f"no SLA policy {key!r}")
     return row

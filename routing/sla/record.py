@@ -104,6 +104,7 @@ def _circumstances(entry: Entry) -> dict[str, Any]:
         "agent_id": entry.owner["assignee_id"],
         "channel": entry.owner["channel"],
         "priority": clock.priority,
+        "pause_reasons": list(clock.pause_reasons),
         "target_ms": clock.target_ms,
         "business": clock.business,
         "calendar_id": clock.calendar_id,
