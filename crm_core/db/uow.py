@@ -5,7 +5,8 @@ their first argument and never commit. Nothing is sent over a network inside it.
 """
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, cast
 
 from sqlalchemy import insert
@@ -98,6 +99,18 @@ class UnitOfWork:
         return (
             statement.with_for_update(skip_locked=skip_locked) if self.dialect == "postgresql" else statement
         )
+
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        """If the block raises, what it did is undone alone: rows, events, jobs and callbacks; the rest goes on."""
+        marks = [(kept, len(kept)) for kept in (self._events, self._jobs, self._after_commit)]
+        try:
+            async with self.conn.begin_nested():
+                yield
+        except BaseException:
+            for kept, length in marks:
+                del kept[length:]
+            raise
 
     # --- outbox -----------------------------------------------------------------------------------------------
     async def emit(self, event: DomainEvent) -> None:

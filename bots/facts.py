@@ -1,0 +1,66 @@
+"""What a dialog must know of the world, gathered in a few reads: the customer's number and zone, the teams' hours."""
+
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import structlog
+from sqlalchemy import or_, select
+
+from bots.flow import Flow
+from bots.turns import Facts
+from crm_core.db.uow import UnitOfWork
+from crm_core.schema import identity, team
+from routing.business_time import Calendar
+from routing.calendar_spec import CalendarError
+from routing.schema import calendar as calendar_table
+
+log = structlog.get_logger(__name__)
+DEFAULT_ZONE = "Europe/Kyiv"
+
+
+@lru_cache(maxsize=256)
+def _calendar(spec: str) -> Calendar | None:
+    """Compiled calendars are costly and immutable, so they are kept by their content; a wrong one is always open."""
+    try:
+        return Calendar.from_spec(json.loads(spec))
+    except CalendarError as error:
+        log.warning("bad_calendar", error=str(error))
+        return None
+
+
+async def gather(uow: UnitOfWork, flow: Flow, *, inquiry: Mapping[str, Any], conversation: Mapping[str, Any],
+                 contact: Mapping[str, Any], inbox: Mapping[str, Any], group: bool = False) -> Facts:
+    """The facts for one turn."""
+    from routing.callbacks.plan import zones_of
+
+    calendars = await _calendars(uow, flow, inquiry["team_id"])
+    number = await uow.scalar(
+        select(identity.c.value).where(identity.c.contact_id == contact["id"], identity.c.kind == "phone")
+        .order_by(identity.c.verified_at.is_(None), identity.c.last_seen_at.desc()).limit(1))
+    here = calendars.get(flow.team) or calendars.get(None)
+    default_zone = here.spec.tz if here is not None else DEFAULT_ZONE
+    zones = zones_of(number or "", contact_zone=contact["timezone"], default_zone=default_zone)
+    return Facts(
+        now=uow.now, channel=conversation["channel"], kind=inquiry["kind"], name=contact["name"], phone=number,
+        zone=zones.shown, zone_known=zones.source != "default", calendars=calendars,
+        languages=(conversation["language"], contact["locale"], inbox["language"]), region=inbox["region"],
+        number=inquiry["id"], can_share_contact=conversation["channel"] == "telegram" and not group)
+
+
+async def _calendars(uow: UnitOfWork, flow: Flow, team_id: int | None) -> dict[str | None, Calendar | None]:
+    names = flow.teams()
+    if not names and team_id is None:
+        return {}
+    rows = await uow.rows(
+        select(team.c.id, team.c.name, calendar_table.c.spec)
+        .outerjoin(calendar_table, calendar_table.c.id == team.c.calendar_id)
+        .where(or_(team.c.name.in_(names), team.c.id == team_id)))
+    found: dict[str | None, Calendar | None] = {}
+    for row in rows:
+        hours = None if row["spec"] is None else _calendar(json.dumps(row["spec"], sort_keys=True))
+        found[row["name"]] = hours
+        if row["id"] == team_id:
+            found[None] = hours
+    return found
