@@ -130,7 +130,7 @@ async def give(
     if item is None:
         return await items.adopt_inquiry(uow, row, agent_id, cause=cause, by=by, note=note)
     team_ = await store.team_context(uow.conn, item.team_id)
-    held = await store.holdings(uow, item.id)
+    held = await store.holdings(uow, item)
     await capacity.ensure(uow, agent_id)
     await capacity.lock(uow, [agent_id, *(h.agent_id for h in held)])
     losers = {h.agent_id for h in held} - {agent_id}
@@ -160,7 +160,7 @@ async def weigh(uow: UnitOfWork, inquiry_id: int, *, waits_for_customer: bool) -
     if item is None or item.state != ItemState.ASSIGNED:
         return
     team_ = await store.team_context(uow.conn, item.team_id)
-    held = await store.holdings(uow, item.id)
+    held = await store.holdings(uow, item)
     changed = await apply.set_weight(uow, held, holds_slot=not waits_for_customer, settings=team_.settings)
     if not changed:
         return
@@ -201,7 +201,7 @@ async def _to_agent(
             "he is not online, and the customer is waiting", code="agent_not_available",
             params={"agent_id": agent_id},
         )  # fmt: skip
-    held = await store.holdings(uow, item.id)
+    held = await store.holdings(uow, item)
     sender = item.owner_id
     await capacity.lock(uow, [agent_id, *(h.agent_id for h in held)])
     event = machine.Requeued(held=held, cause="transfer", directed_to=agent_id, return_to=sender)
@@ -232,7 +232,7 @@ async def _to_team(
     await items.record_people(
         uow, item, cause="transfer", outcome="requeued", agent_id=None, by=actor, note=note
     )
-    held = await store.holdings(uow, item.id)
+    held = await store.holdings(uow, item)
     event = machine.Requeued(held=held, cause="transfer", exclude=item.owner_id, team_id=team_id)
     return await items.requeue(uow, item, event, "transfer")
 
@@ -241,7 +241,7 @@ async def _back_to_queue(
     uow: UnitOfWork, item: Item, *, cause: str, exclude: int | None, actor: str, row: RowLike
 ) -> Item:
     await items.record_people(uow, item, cause=cause, outcome="requeued", agent_id=None, by=actor, note=None)
-    held = await store.holdings(uow, item.id)
+    held = await store.holdings(uow, item)
     event = machine.Requeued(held=held, cause=cause, exclude=exclude, team_id=row["team_id"])
     return await items.requeue(uow, item, event, cause)
 

@@ -158,7 +158,7 @@ async def finish(uow: UnitOfWork, source_kind: str, source_id: int, cause: str) 
     if item is None:
         return None
     team_ = await store.team_context(uow.conn, item.team_id)
-    held = await store.holdings(uow, item.id)
+    held = await store.holdings(uow, item)
     await capacity.lock(uow, [h.agent_id for h in held])
     after = await apply.feed(uow, item, machine.Ended(held=held, cause=cause), team_.settings)
     if not after.live:
@@ -239,7 +239,7 @@ async def move_to_team(uow: UnitOfWork, item: Item, team_id: int | None) -> Item
     """A queued item belongs to another team now; whoever it was offered to loses the offer. The item is
     locked.
     """
-    held = await store.holdings(uow, item.id)
+    held = await store.holdings(uow, item)
     return await requeue(
         uow, item, machine.Requeued(held=held, cause="team_changed", team_id=team_id), "team_changed"
     )

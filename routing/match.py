@@ -206,7 +206,7 @@ async def _pull_one(uow: UnitOfWork, agent_id: int, trigger: str, passed: set[in
             passed.add(head.id)
             continue
         wanted = [*item.requirements.required, *item.requirements.preferred]
-        (seen,) = await store.views(uow.conn, {agent_id: ()}, skills=wanted, now=now)
+        (seen,) = await store.views(uow.conn, {agent_id: ()}, skills=wanted, now=now) if wanted else (agent,)
         why = reasons.of_pull(
             item, step, replace(agent, skills=seen.skills), trigger=trigger, others=len(heads) - 1,
             next_key=heads[i + 1].order_key if i + 1 < len(heads) else None, lost=lost,

@@ -42,7 +42,7 @@ async def accept(
             return await _assignment_view(uow, item)
         if row["state"] != "open" or row["expires_at"] <= uow.now:
             raise _gone(row)
-        held = await store.holdings(uow, item.id)
+        held = await store.holdings(uow, item)
         mine = next(h for h in held if not h.assignment and h.id == offer_id)
         others = [h for h in held if not h.assignment and h.id != offer_id]
         await capacity.lock(uow, [h.agent_id for h in held])

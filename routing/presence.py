@@ -24,9 +24,13 @@ MOVED_PER_MINUTE = 30
 CHOSEN = (Presence.ONLINE, Presence.BREAK, Presence.DND, Presence.OFFLINE, Presence.AWAY_REASSIGN)
 
 
-async def set_presence(uow: UnitOfWork, agent_id: int, presence: str) -> dict[str, Any]:
+async def set_presence(
+    uow: UnitOfWork, agent_id: int, presence: str, *, actor: str | None = None
+) -> dict[str, Any]:
     """An agent says whether he is there. Online: he gets work at once. Anything else: his open offers are
     withdrawn.
+
+    `actor`: who says so, if not the agent himself: "agent:5" (a supervisor).
 
     Returns:
         Presence {agent_id, presence, reason, since, lease_until, capacity, load_used, load_max}.
@@ -36,15 +40,16 @@ async def set_presence(uow: UnitOfWork, agent_id: int, presence: str) -> dict[st
     """
     if presence not in CHOSEN:
         raise Invalid(f"presence must be one of {', '.join(CHOSEN)}", code="bad_presence")
+    who = actor or f"agent:{agent_id}"
     await capacity.ensure(uow, agent_id)
     if presence == Presence.ONLINE:
         await lanes.rebuild_agent(uow, agent_id)
         state = (await capacity.lock(uow, [agent_id]))[agent_id]
-        await presence_rows.write(uow, agent_id, state, presence)
+        await presence_rows.write(uow, agent_id, state, presence, actor=who)
         await _recall(uow, agent_id)
         await match.pull(uow, agent_id, "online")
     else:
-        await _leave(uow, agent_id, presence, reason=None, since=uow.now)
+        await _leave(uow, agent_id, presence, reason=None, since=uow.now, actor=who)
     return await presence_rows.view(uow.conn, agent_id)
 
 
@@ -98,6 +103,7 @@ async def _leave(
     reason: str | None,
     since: int,
     only_if_lapsed: bool = False,
+    actor: str = "system",
 ) -> bool:
     """Items come before agents in the lock order: first lock what is offered to him, then him."""
     offered = await uow.rows(
@@ -112,7 +118,7 @@ async def _leave(
         return False
     if only_if_lapsed and (not state["routable"] or (state["lease_until"] or 0) > uow.now):
         return False
-    await presence_rows.write(uow, agent_id, state, presence, reason=reason, since=since)
+    await presence_rows.write(uow, agent_id, state, presence, reason=reason, since=since, actor=actor)
     if presence in (Presence.OFFLINE, Presence.AWAY_REASSIGN):
         await _schedule_moves(uow, agent_id, presence, since)
     # Read again: one may have been accepted or have come before we had the agent. A new one whose item we

@@ -22,6 +22,7 @@ LEASE_LAPSED = "lease_lapsed"
 async def write(
     uow: UnitOfWork, agent_id: int, before: RowLike, presence: str, *, reason: str | None = None,
     since: int | None = None,
+    actor: str = "system",
 ) -> bool:  # fmt: skip
     """Write a presence, with its lease and whether work may be routed to it. The agent is locked. Emits
     presence.changed if it is another one than before, and says so.
@@ -46,6 +47,7 @@ async def write(
         await uow.emit(
             DomainEvent(
                 kind="presence.changed", subject_kind="agent", subject_id=agent_id,
+                actor=actor,
                 payload={"agent_id": agent_id, "presence": presence, "reason": reason,
                          "previous": before["presence"], "since": iso(values["since"])},
                 audience=EVERYONE,

@@ -18,7 +18,7 @@ from routing.business_time import Calendar
 from routing.calendar_spec import CalendarError
 from routing.decide import Hours
 from routing.machine import Holding
-from routing.model import LIVE, AgentView, Item, RowLike, Slot
+from routing.model import LIVE, AgentView, Item, ItemState, RowLike, Slot
 from routing.schema import agent_lane, agent_slot, agent_state, assignment, lane, offer, sla_clock, work_item
 from routing.schema import calendar as calendar_table
 from routing.settings import DEFAULTS, TeamSettings, read
@@ -119,23 +119,30 @@ async def lock_inquiry(uow: UnitOfWork, inquiry_id: int, *, skip_locked: bool = 
     return await uow.row(uow.lock(select(inquiry).where(inquiry.c.id == inquiry_id), skip_locked=skip_locked))
 
 
-async def holdings(uow: UnitOfWork, item_id: int) -> list[Holding]:
-    """What is held for an item now: its open offers or its live assignment."""
-    offers = await uow.rows(
-        select(offer).where(offer.c.item_id == item_id, offer.c.state == "open").order_by(offer.c.id)
-    )
-    held = [holding_of_offer(o) for o in offers]
+async def holdings(uow: UnitOfWork, item: Item) -> list[Holding]:
+    """What is held for an item now: its open offers or its live assignment. The item is locked."""
+    if item.state == ItemState.OFFERED:
+        offers = await uow.rows(
+            select(offer).where(offer.c.item_id == item.id, offer.c.state == "open").order_by(offer.c.id)
+        )
+        return [holding_of_offer(o) for o in offers]
+    if item.state not in (ItemState.ASSIGNED, ItemState.WRAPUP):
+        return []
     live = await uow.row(
-        select(assignment).where(assignment.c.item_id == item_id, assignment.c.ended_at.is_(None))
+        select(assignment).where(assignment.c.item_id == item.id, assignment.c.ended_at.is_(None))
     )
-    if live is not None:
-        held.append(
-            Holding(
-                id=live["id"], agent_id=live["agent_id"], channel=live["channel"], weight=live["weight"],
-                assignment=True, holds_slot=live["holds_slot"],
-            )
-        )  # fmt: skip
-    return held
+    if live is None:
+        return []
+    return [
+        Holding(
+            id=live["id"],
+            agent_id=live["agent_id"],
+            channel=live["channel"],
+            weight=live["weight"],
+            assignment=True,
+            holds_slot=live["holds_slot"],
+        )
+    ]
 
 
 def holding_of_offer(row: RowLike) -> Holding:
@@ -199,9 +206,6 @@ async def views(
     ids = list(memberships)
     if not ids:
         return []
-    slots: dict[int, dict[str, Slot]] = {}
-    for row in (await conn.execute(select(agent_slot).where(agent_slot.c.agent_id.in_(ids)))).mappings():
-        slots.setdefault(row["agent_id"], {})[row["channel"]] = Slot(row["max"], row["used"], row["load"])
     levels: dict[int, dict[str, int]] = {}
     if skills:
         for agent_id, skill, level in await conn.execute(
@@ -210,16 +214,27 @@ async def views(
             )
         ):
             levels.setdefault(agent_id, {})[skill] = level
+    slot = (agent_slot.c.channel, agent_slot.c.max, agent_slot.c.used, agent_slot.c.load)
     rows = (
         await conn.execute(
-            select(agent.c.id, agent.c.name, calendar_table.c.spec, agent_state)
+            select(agent.c.id, agent.c.name, calendar_table.c.spec, agent_state, *slot)
             .outerjoin(agent_state, agent_state.c.agent_id == agent.c.id)
+            .outerjoin(agent_slot, agent_slot.c.agent_id == agent.c.id)
             .outerjoin(calendar_table, calendar_table.c.id == agent.c.calendar_id)
             .where(agent.c.id.in_(ids), agent.c.active)
         )
     ).mappings()
-    found = {r["id"]: _view(r, slots.get(r["id"], {}), levels.get(r["id"], {}), now) for r in rows}
-    return [replace(found[i], lanes=frozenset(memberships[i])) for i in ids if i in found]
+    found: dict[int, RowLike] = {}
+    slots: dict[int, dict[str, Slot]] = {}
+    for row in rows:
+        found[row["id"]] = row
+        if row["channel"] is not None:
+            slots.setdefault(row["id"], {})[row["channel"]] = Slot(row["max"], row["used"], row["load"])
+    return [
+        replace(_view(found[i], slots.get(i, {}), levels.get(i, {}), now), lanes=frozenset(memberships[i]))
+        for i in ids
+        if i in found
+    ]
 
 
 def _view(row: RowLike, slots: Mapping[str, Slot], skills: Mapping[str, int], now: int) -> AgentView:

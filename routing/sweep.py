@@ -139,7 +139,7 @@ async def _wake(uow: UnitOfWork, item: Item) -> None:
     if item.state == ItemState.PARKED:
         await match.route_item(uow, item, "wake", team=team)
     elif item.state == ItemState.WRAPUP:
-        held = await store.holdings(uow, item.id)
+        held = await store.holdings(uow, item)
         await apply.feed(uow, item, machine.WrapupOver(held=held), team.settings)
         for agent_id in sorted({h.agent_id for h in held}):
             await uow.execute(
@@ -154,7 +154,7 @@ async def _wake(uow: UnitOfWork, item: Item) -> None:
 
 async def _look_at_owner(uow: UnitOfWork, item: Item, owner_id: int, team: store.TeamContext) -> None:
     if await presence.away(uow, owner_id):
-        held = await store.holdings(uow, item.id)
+        held = await store.holdings(uow, item)
         event = machine.Requeued(held=held, cause="agent_lost", sticky=owner_id)
         await items.requeue(uow, item, event, "agent_lost")
         return
@@ -165,7 +165,7 @@ async def _look_at_owner(uow: UnitOfWork, item: Item, owner_id: int, team: store
             select(conversation.c.updated_at).where(conversation.c.id == item.conversation_id)
         )
         silent_at = (last or item.created_at) + inactive
-        held = await store.holdings(uow, item.id)
+        held = await store.holdings(uow, item)
         if silent_at > uow.now:
             again = silent_at
         elif await apply.set_weight(uow, held, holds_slot=False, settings=team.settings):
