@@ -37,6 +37,7 @@ class LocalRunner:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
+        self._stopping = False
         self._services.db.local_runner = self.accept
         self._end_hint = self._services.hints.subscribe(JOBS, lambda _payload: self._wake.set())
         self._task = asyncio.create_task(self._loop(), name="job-runner")
