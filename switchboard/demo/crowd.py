@@ -50,6 +50,7 @@ class Crowd:
     dice: random.Random
     tag: str
     sent: Counter[str] = field(default_factory=Counter)
+    _first: list[str] = field(default_factory=list)
     _later: list[tuple[float, int, Act]] = field(default_factory=list)
     _order: "itertools.count[int]" = field(default_factory=itertools.count)
     _recent: dict[str, deque[float]] = field(default_factory=lambda: {name: deque() for name in PER_MINUTE})
@@ -58,6 +59,8 @@ class Crowd:
     _mail_topics: dict[str, tuple[Customer, phrases.Topic]] = field(default_factory=dict)
 
     def start(self) -> None:
+        # However short the demo is, every channel is seen once.
+        self._first = self.dice.sample(list(SHARES), len(SHARES))
         self.parts.relay.on_mail.append(self._mailed)
 
     async def close(self) -> None:
@@ -70,10 +73,10 @@ class Crowd:
 
     async def act(self) -> None:
         """One customer does one thing."""
-        if self._later and self._later[0][0] <= self._now():
+        if not self._first and self._later and self._later[0][0] <= self._now():
             await heapq.heappop(self._later)[2]()
             return
-        channel = self._channel()
+        channel = self._first.pop() if self._first else self._channel()
         topic = self.dice.choice(
             [t for t in phrases.TOPICS if t.sells or channel not in ("telephony", "form")]
         )

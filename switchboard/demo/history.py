@@ -18,7 +18,7 @@ from crm_core.envelope import Envelope, Kind, Sender, ThreadHints
 from crm_core.events import Listeners
 from crm_core.infra.local import LocalHints
 from crm_core.intake import receive
-from crm_core.schema import agent, inbox, inquiry, message, message_ref, setting
+from crm_core.schema import agent, inbox, inquiry, job, message, message_ref, setting
 from routing import assignments
 from switchboard.demo.organisation import MARK, claims_of
 from switchboard.demo.people import EMILY, IHOR, JAMES, NATALIA, OKSANA, PETRO, STAFF, VIKTOR, Customer
@@ -268,6 +268,11 @@ async def write(url: str, listeners: Listeners) -> int:
                     update(setting).where(setting.c.key == MARK).values(value={**mark, "done": number + 1})
                 )
             written += 1
+        if written:
+            clock.at = int(mark["anchor"])
+            async with db.transaction() as uow:
+                # Nobody neglected this work since then: it is new.
+                await uow.execute(update(job).where(job.c.run_at < uow.now).values(run_at=uow.now))
     finally:
         await db.close()
     return written

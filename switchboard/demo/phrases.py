@@ -26,9 +26,9 @@ TOPICS = (
         {"uk": "Паспорт біометричний, а в дитини старого зразка.",
          "ru": "Паспорт биометрический, а у ребёнка старого образца.",
          "en": "My passport is biometric, my child's is an old one."},
-        {"uk": "З біометричним паспортом віза не потрібна до 90 днів. Дитині паспорт варто замінити.",
+        {"uk": "З біометричним паспортом віза не потрібна до 90 днів. Дитячий варто замінити.",
          "ru": "С биометрическим паспортом виза не нужна до 90 дней. Ребёнку паспорт лучше заменить, подскажу как.",
-         "en": "With a biometric passport you need no visa for up to 90 days. The child's passport is better replaced."},
+         "en": "With a biometric passport you need no visa for up to 90 days. Better renew the child's."},
         "Перевірила правила на сайті консульства.",
     ),
     Topic(
@@ -53,7 +53,7 @@ TOPICS = (
          "en": "We filed a report, its number is BCNPS40112."},
         {"uk": "Бачу ваш акт у системі. Зазвичай привозять за добу-дві. Збережіть чеки за покупки.",
          "ru": "Вижу ваш акт. Авиакомпания ищет, обычно привозят за день-два. Сохраните чеки на покупки.",
-         "en": "I see your report. The airline usually delivers within two days. Please keep receipts of what you buy."},
+         "en": "I see your report. The airline usually delivers within two days. Please keep your receipts."},
         "Called the airline's desk, reference confirmed.",
     ),
     Topic(

@@ -100,10 +100,10 @@ async def _at_work(demo: "Demo", seed: int) -> AsyncIterator[None]:
     for shift in shifts:
         shift.add_done_callback(_ended)
     try:
-        ready = [asyncio.create_task(worker.online.wait()) for worker in workers]
-        _, late = await asyncio.wait(ready, timeout=_LOGIN_TIMEOUT_S)
-        for each in late:
-            each.cancel()
+        await asyncio.wait_for(
+            asyncio.gather(*(_ready(worker, shift) for worker, shift in zip(workers, shifts, strict=True))),
+            _LOGIN_TIMEOUT_S,
+        )
         yield
     finally:
         for shift in shifts:
@@ -111,6 +111,13 @@ async def _at_work(demo: "Demo", seed: int) -> AsyncIterator[None]:
         await asyncio.gather(*shifts, return_exceptions=True)
         for worker in workers:
             await worker.leave()
+
+
+async def _ready(worker: Worker, shift: "asyncio.Task[None]") -> None:
+    """Until the agent is online, or his shift has ended already."""
+    online = asyncio.create_task(worker.online.wait())
+    await asyncio.wait({online, shift}, return_when=asyncio.FIRST_COMPLETED)
+    online.cancel()
 
 
 def _ended(shift: "asyncio.Task[None]") -> None:
