@@ -27,9 +27,6 @@ from switchboard.settings import Settings
 from workers import delivery, dialling, fetch, housekeeping, inbound
 from workers.sweepers import Sweep
 
-if not hasattr(bots, "LISTENERS"):
-    bots.LISTENERS, bots.SWEEPERS, bots.declare = {}, {}, lambda r: None
-
 #: in this order: clocks first, because routing orders by their deadlines; bots before routing, because what a dialog
 #: hands off is routed in the same transaction
 LISTENING = (sla_service.LISTENERS, bots.LISTENERS, routing_listeners.LISTENERS, callbacks.LISTENERS)
