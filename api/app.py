@@ -5,8 +5,7 @@ import asyncio
 from aiohttp import web
 
 from api.auth.guard import guard
-from api.auth.passwords import Passwords
-from api.auth.routes import PASSWORDS
+from api.auth.passwords import PASSWORDS, Passwords
 from api.chat.edge import add_chat
 from api.docs_page import add_docs
 from api.feed.hub import HUB, Hub

@@ -160,12 +160,15 @@ class _Hook:
 
         try:
             async with asyncio.timeout(WHERE_TIMEOUT_S), self.services.db.reading() as conn:
-                found = await where_to_send_call(conn, asked, self.inbox)
+                found = await where_to_send_call(conn, asked, self.inbox, now=self.services.clock.now_ms())
         except Exception as error:
             # The call rings on without us; it must not end because a query was slow.
             log.warning("call_not_directed", inbox_id=self.inbox.id, error=type(error).__name__)
             return None
-        return found
+        if found is None:
+            return None
+        return CallDecision(agent_id=found.agent_id, agent_ext=found.agent_ext, agent_name=found.agent_name,
+                            queue=found.queue, customer_name=found.customer_name)
 
     async def _not_proven(self, body: bytes, reason: str) -> web.Response:
         await self.refusals.count(self.services, self.inbox, reason)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import TypeVar
 
+from aiohttp import web
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
@@ -66,3 +67,6 @@ class Passwords:
 
 def needs_rehash(stored: str) -> bool:
     return _HASHER.check_needs_rehash(stored)
+
+
+PASSWORDS = web.AppKey("passwords", Passwords)

@@ -2,14 +2,13 @@
 
 from typing import Annotated, Any
 
-from aiohttp import web
 from pydantic import Field
 from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.auth.guard import check_origin, identify
 from api.auth.origin import client_address, network_of
-from api.auth.passwords import Passwords, needs_rehash
+from api.auth.passwords import PASSWORDS, needs_rehash
 from api.auth.sessions import TOKEN_PREFIX, close_session, drop_cookie, fingerprint, new_token, open_session, set_cookie
 from api.layer.fields import In, Instant, InstantOut, Name, Out, Page, RowId
 from api.layer.routes import Answer, Call, Data, Routes
@@ -20,7 +19,7 @@ from crm_core.errors import Conflict, Forbidden, Invalid, NotFound, RateLimited,
 from crm_core.schema import agent, api_token, login_session
 from crm_core.views import iso
 
-PASSWORDS = web.AppKey("passwords", Passwords)
+
 #: logins a minute from one network, and for one account from anywhere
 PER_NETWORK, PER_ACCOUNT = 20, 8
 MIN_PASSWORD = 10

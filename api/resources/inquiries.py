@@ -10,6 +10,7 @@ from api.feed.hub import HUB
 from api.layer.fields import Big, Comma, In, Instant, Out, Page, PageQuery, Query, RowId, Seq
 from api.layer.paging import cut, page_of
 from api.layer.routes import Answer, Call, Data, Routes
+from api.resources.assignments import reassign
 from api.resources.inquiry_shapes import InquiryOut, inquiry_statement, show_inquiries, show_inquiry
 from api.resources.message_shapes import MessageOut, show_messages
 from api.resources.opening import OpenIn, open_for_agent
@@ -166,11 +167,18 @@ async def open_one(call: Call, uow: UnitOfWork, body: OpenIn) -> Annotated[Data,
 @routes.patch("/inquiries/{id}", errors=(409,))
 async def change(call: Call, uow: UnitOfWork, id: RowId, body: ChangeIn) -> Annotated[Data, InquiryOut]:  # noqa: A002
     """Change columns; with `version` only if nobody else did meanwhile."""
-    await access_inquiry(uow, call.actor, id, for_update=True)
+    row = await access_inquiry(uow, call.actor, id, for_update=True)
     changes = body.changes()
     expected = changes.pop("version", None)
     _not_null(changes)
     await _check_people(uow, changes)
+    moves = {name: changes.pop(name) for name in ("team_id", "assignee_id") if name in changes}
+    if moves:
+        if expected is not None and expected != row["version"]:
+            raise Conflict("somebody else changed this inquiry meanwhile", code="version_mismatch",
+                           params={"version": row["version"]})
+        await reassign(uow, call.actor, id, moves)
+        expected = None
     await inquiries.change(uow, id, changes, actor=call.actor.label, expected_version=expected)
     return await show_inquiry(uow.conn, id, now=uow.now)
 

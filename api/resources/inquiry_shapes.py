@@ -9,13 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from api.layer.fields import InstantOut, Out
 from crm_core.schema import agent, contact, conversation, inquiry, message, team
 from crm_core.views import NUMBER_BASE, iso
-from routing.business_time import Calendar
-from routing.schema import calendar, sla_clock
+from routing.sla.views import views_of
 
 Data = dict[str, Any]
-_LIVE_CLOCKS = ("active", "paused")
-#: compiled calendars by (id, version): a version never changes
-_CALENDARS: dict[tuple[int, int], Calendar] = {}
 
 
 class RefOut(Out):
@@ -36,24 +32,39 @@ class LastMessageOut(Out):
     direction: str
 
 
+class PolicyRefOut(Out):
+    id: int
+    key: str
+    version: int
+    name: str
+
+
 class ClockOut(Out):
     id: int
     inquiry_id: int
     metric: str
     instance: int
     state: str
-    business: bool
+    activated_at: InstantOut
     due_at: InstantOut | None
     breach_at: InstantOut | None
     breached_at: InstantOut | None
     fulfilled_at: InstantOut | None
-    paused_since: InstantOut | None
-    pause_reasons: list[str]
+    cause: str | None
+    business: bool
     target_ms: int | None
     elapsed_ms: int
+    remaining_ms: int | None
+    paused: bool
+    paused_since: InstantOut | None
+    paused_ms: int
+    pause_reasons: list[str]
+    priority: str | None
     policy_id: int | None
     policy_version: int | None
-    cause: str | None
+    policy: PolicyRefOut | None
+    calendar_id: int | None
+    calendar_version: int | None
 
 
 class InquiryOut(Out):
@@ -105,7 +116,7 @@ def inquiry_statement() -> Select[Any]:
 
 async def show_inquiries(conn: AsyncConnection, rows: Sequence[Mapping[Any, Any]], *, now: int) -> list[Data]:
     """Rows of `inquiry_statement` as the API shows them. At most three more queries."""
-    clocks = await load_clocks(conn, [r["id"] for r in rows], now=now)
+    clocks = await views_of(conn, [r["id"] for r in rows], now)
     newest = await _newest(conn, rows)
     return [_show(r, clocks.get(r["id"], []), newest.get(r["conversation_id"])) for r in rows]
 
@@ -151,57 +162,3 @@ async def _newest(conn: AsyncConnection, rows: Iterable[Mapping[Any, Any]]) -> d
                message.c.direction, message.c.seq)
         .where(tuple_(message.c.conversation_id, message.c.seq).in_(wanted)))
     return {m["conversation_id"]: m for m in found.mappings()}
-
-
-async def load_clocks(conn: AsyncConnection, inquiry_ids: Sequence[int], *, now: int) -> dict[int, list[Data]]:
-    """Clocks by inquiry: live ones first, the most urgent before the others, then those that have ended."""
-    if not inquiry_ids:
-        return {}
-    rows = (await conn.execute(select(sla_clock).where(sla_clock.c.inquiry_id.in_(inquiry_ids)))).mappings().all()
-    hours = await _calendars(conn, rows)
-    found: dict[int, list[Data]] = {}
-    for row in sorted(rows, key=_urgency):
-        found.setdefault(row["inquiry_id"], []).append(show_clock(row, hours, now=now))
-    return found
-
-
-def _urgency(row: Mapping[Any, Any]) -> tuple[bool, int, int]:
-    due = row["due_at"]
-    return row["state"] not in _LIVE_CLOCKS, due if due is not None else 2**62, -int(row["id"])
-
-
-def show_clock(row: Mapping[Any, Any], hours: Mapping[int, Calendar], *, now: int) -> Data:
-    running = 0
-    if row["state"] == "active" and row["running_since"] is not None:
-        calendar_ = hours.get(row["calendar_id"]) if row["business"] else None
-        since = row["running_since"]
-        running = calendar_.elapsed(since, now) if calendar_ is not None else max(0, now - since)
-    return {
-        "id": row["id"], "inquiry_id": row["inquiry_id"], "metric": row["metric"], "instance": row["instance"],
-        "state": row["state"], "business": row["business"], "due_at": iso(row["due_at"]),
-        "breach_at": iso(row["breach_at"]), "breached_at": iso(row["breached_at"]),
-        "fulfilled_at": iso(row["fulfilled_at"]), "paused_since": iso(row["paused_since"]),
-        "pause_reasons": [str(r) for r in row["pause_reasons"]], "target_ms": row["target_ms"],
-        "elapsed_ms": row["consumed_ms"] + running, "policy_id": row["policy_id"],
-        "policy_version": row["policy_version"], "cause": row["cause"],
-    }
-
-
-async def show_clocks(conn: AsyncConnection, rows: Sequence[Mapping[Any, Any]], *, now: int) -> list[Data]:
-    hours = await _calendars(conn, rows)
-    return [show_clock(row, hours, now=now) for row in rows]
-
-
-async def _calendars(conn: AsyncConnection, clocks: Iterable[Mapping[Any, Any]]) -> dict[int, Calendar]:
-    wanted = {c["calendar_id"] for c in clocks
-              if c["business"] and c["calendar_id"] is not None and c["state"] == "active"}
-    if not wanted:
-        return {}
-    found = {}
-    rows = await conn.execute(select(calendar).where(calendar.c.id.in_(sorted(wanted))))
-    for row in rows.mappings():
-        key = (row["id"], row["version"])
-        if key not in _CALENDARS:
-            _CALENDARS[key] = Calendar.from_spec(row["spec"], id=row["id"], version=row["version"], name=row["name"])
-        found[row["id"]] = _CALENDARS[key]
-    return found

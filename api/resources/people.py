@@ -1,0 +1,236 @@
+"""Agents and teams."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from api.auth.passwords import PASSWORDS
+from api.layer.fields import In, Name, Page, Query, RowId
+from api.layer.routes import Call, Data, Routes
+from api.resources.people_shapes import AgentOut, TeamOut, load_agents, load_teams
+from crm_core.db.uow import UnitOfWork
+from crm_core.errors import Conflict, Invalid, NotFound
+from crm_core.events import EVERYONE, DomainEvent
+from crm_core.schema import agent, agent_skill, login_session, team, team_member
+from routing import lanes, presence, settings
+from routing.schema import calendar
+
+routes = Routes("people")
+
+Email = Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$", max_length=254)]
+Password = Annotated[str, Field(min_length=10, max_length=1000)]
+Role = Literal["agent", "supervisor", "admin"]
+Language = Annotated[str, Field(pattern="^[a-z]{2,3}$")]
+
+
+class SkillIn(In):
+    skill: Annotated[str, Field(pattern=r"^[a-z0-9_.:\-]{1,80}$")]
+    level: Annotated[int, Field(ge=1, le=5)]
+
+
+class AgentIn(In):
+    name: Name
+    email: Email
+    password: Password | None = None
+    role: Role = "agent"
+    language: Literal["en", "uk", "ru"] = "en"
+    languages: Annotated[list[Language], Field(max_length=20)] = []
+    skills: Annotated[list[SkillIn], Field(max_length=100)] = []
+    teams: Annotated[list[RowId], Field(max_length=100)] = []
+    extension: Annotated[str, Field(pattern=r"^[0-9A-Za-z*#_.\-]{1,40}$")] | None = None
+
+
+class AgentChangeIn(In):
+    name: Name | None = None
+    email: Email | None = None
+    password: Password | None = None
+    role: Role | None = None
+    language: Literal["en", "uk", "ru"] | None = None
+    languages: Annotated[list[Language], Field(max_length=20)] | None = None
+    skills: Annotated[list[SkillIn], Field(max_length=100)] | None = None
+    teams: Annotated[list[RowId], Field(max_length=100)] | None = None
+    extension: Annotated[str, Field(pattern=r"^[0-9A-Za-z*#_.\-]{1,40}$")] | None = None
+    active: bool | None = None
+
+
+class TeamIn(In):
+    name: Annotated[str, Field(min_length=1, max_length=120)]
+    calendar_id: RowId | None = None
+    settings: dict[str, Any] = {}
+
+
+class TeamChangeIn(In):
+    name: Annotated[str, Field(min_length=1, max_length=120)] | None = None
+    calendar_id: RowId | None = None
+    settings: dict[str, Any] | None = None
+    active: bool | None = None
+
+
+class AgentsQuery(Query):
+    team_id: RowId | None = None
+    active: bool | None = None
+
+
+@routes.get("/agents")
+async def list_agents(conn: AsyncConnection, query: AgentsQuery) -> Annotated[Data, Page[AgentOut]]:
+    """All agents with where they stand. One installation has hundreds, so there are no pages."""
+    found = await load_agents(conn)
+    items = [a for a in found if (query.team_id is None or query.team_id in a["teams"])
+             and (query.active is None or a["active"] == query.active)]
+    return {"items": items, "next": None}
+
+
+@routes.get("/agents/{id}")
+async def show_agent(conn: AsyncConnection, id: RowId) -> Annotated[Data, AgentOut]:  # noqa: A002
+    """One agent."""
+    found = await load_agents(conn, [id])
+    if not found:
+        raise NotFound(f"no agent {id}", params={"agent_id": id})
+    return found[0]
+
+
+@routes.post("/agents", role="admin", status=201, errors=(409, 429))
+async def create_agent(call: Call, body: AgentIn) -> Annotated[Data, AgentOut]:
+    """Add an agent. Without a password he can only use API tokens until one is set."""
+    hashed = await call.request.app[PASSWORDS].hash(body.password) if body.password else None
+    async with call.db.transaction() as uow:
+        values = {"email": body.email.lower(), "name": body.name, "password_hash": hashed, "role": body.role,
+                  "language": body.language, "extension": body.extension, "calendar_id": None, "settings": {},
+                  "active": True, "created_at": uow.now}
+        agent_id = await uow.insert_new(agent, values, key=["email"], returning=agent.c.id)
+        if agent_id is None:
+            raise Conflict("there is an agent with this email", code="email_taken")
+        await _set_skills(uow, agent_id, body.skills, body.languages)
+        await _set_teams(uow, agent_id, body.teams)
+        return await _done(call, uow, int(agent_id), "agent.created")
+
+
+@routes.patch("/agents/{id}", role="admin", errors=(409, 429))
+async def change_agent(call: Call, id: RowId, body: AgentChangeIn) -> Annotated[Data, AgentOut]:  # noqa: A002
+    """Change an agent. Deactivating or a new password ends his sessions at once."""
+    changes = body.changes()
+    for name in changes.keys() - {"extension", "password"}:
+        if changes[name] is None:
+            raise Invalid(f"{name} cannot be null", params={"errors": [{"loc": ["body", name], "msg": "cannot be null"}]})
+    password = changes.pop("password", None)
+    if password is not None:
+        changes["password_hash"] = await call.request.app[PASSWORDS].hash(password)
+    skills, languages, teams = (changes.pop(name, None) for name in ("skills", "languages", "teams"))
+    if "email" in changes:
+        changes["email"] = changes["email"].lower()
+    if id == call.actor.agent_id and (changes.get("active") is False or changes.get("role", "admin") != "admin"):
+        raise Conflict("an admin cannot lock himself out", code="own_account")
+    async with call.db.transaction() as uow:
+        if await uow.row(uow.lock(select(agent.c.id).where(agent.c.id == id))) is None:
+            raise NotFound(f"no agent {id}", params={"agent_id": id})
+        if "email" in changes and await uow.scalar(select(agent.c.id).where(
+                agent.c.email == changes["email"], agent.c.id != id)) is not None:
+            raise Conflict("there is an agent with this email", code="email_taken")
+        if changes:
+            await uow.execute(update(agent).where(agent.c.id == id).values(**changes))
+        if changes.get("active") is False or password is not None:
+            await uow.execute(delete(login_session).where(login_session.c.agent_id == id))
+        if changes.get("active") is False:
+            await presence.set_presence(uow, id, "offline")
+        if skills is not None or languages is not None:
+            await _set_skills(uow, id, skills, languages)
+        if teams is not None:
+            await _set_teams(uow, id, teams)
+        return await _done(call, uow, id, "agent.updated")
+
+
+async def _done(call: Call, uow: UnitOfWork, agent_id: int, kind: str) -> Data:
+    await lanes.rebuild_agent(uow, agent_id)
+    shown = (await load_agents(uow.conn, [agent_id]))[0]
+    await uow.emit(DomainEvent(kind=kind, subject_kind="agent", subject_id=agent_id, actor=call.actor.label,
+                               payload={"agent": {k: shown[k] for k in ("id", "name", "role", "active", "teams")}},
+                               audience=EVERYONE))
+    return shown
+
+
+async def _set_skills(uow: UnitOfWork, agent_id: int, skills: Sequence[SkillIn] | None,
+                      languages: Sequence[str] | None) -> None:
+    """`languages` is the short form of the skills lang:…; a level given as a skill wins."""
+    rows = await uow.rows(select(agent_skill).where(agent_skill.c.agent_id == agent_id))
+    known = {r["skill"]: int(r["level"]) for r in rows}
+    wanted = known if skills is None else {s.skill: s.level for s in skills}
+    if languages is not None:
+        wanted = {s: level for s, level in wanted.items() if not s.startswith("lang:") or s[5:] in languages}
+        wanted = {**{f"lang:{each}": known.get(f"lang:{each}", 5) for each in languages}, **wanted}
+    await uow.execute(delete(agent_skill).where(agent_skill.c.agent_id == agent_id))
+    if wanted:
+        await uow.execute(insert(agent_skill).values(
+            [{"agent_id": agent_id, "skill": s, "level": level} for s, level in sorted(wanted.items())]))
+
+
+async def _set_teams(uow: UnitOfWork, agent_id: int, ids: Sequence[int]) -> None:
+    wanted = sorted(set(ids))
+    known = {r["id"] for r in await uow.rows(select(team.c.id).where(team.c.id.in_(wanted)))} if wanted else set()
+    if missing := sorted(set(wanted) - known):
+        raise Invalid(f"no team {missing[0]}", params={"errors": [{"loc": ["body", "teams"], "msg": "unknown"}]})
+    leads = {r["team_id"]: r["lead"] for r in await uow.rows(select(team_member).where(
+        team_member.c.agent_id == agent_id))}
+    await uow.execute(delete(team_member).where(team_member.c.agent_id == agent_id))
+    if wanted:
+        await uow.execute(insert(team_member).values(
+            [{"team_id": t, "agent_id": agent_id, "lead": leads.get(t, False)} for t in wanted]))
+
+
+@routes.get("/teams")
+async def list_teams(conn: AsyncConnection) -> Annotated[Data, Page[TeamOut]]:
+    """All teams with their members."""
+    return {"items": await load_teams(conn), "next": None}
+
+
+@routes.get("/teams/{id}")
+async def show_team(conn: AsyncConnection, id: RowId) -> Annotated[Data, TeamOut]:  # noqa: A002
+    """One team."""
+    found = await load_teams(conn, [id])
+    if not found:
+        raise NotFound(f"no team {id}", params={"team_id": id})
+    return found[0]
+
+
+@routes.post("/teams", role="admin", status=201)
+async def create_team(uow: UnitOfWork, body: TeamIn) -> Annotated[Data, TeamOut]:
+    """Add a team."""
+    await _check_team(uow, body.changes())
+    values = {"name": body.name, "calendar_id": body.calendar_id, "settings": body.settings, "active": True,
+              "created_at": uow.now}
+    team_id = await uow.insert_new(team, values, key=["name"], returning=team.c.id)
+    if team_id is None:
+        raise Conflict("there is a team of this name", code="name_taken")
+    return (await load_teams(uow.conn, [int(team_id)]))[0]
+
+
+@routes.patch("/teams/{id}", role="admin", errors=(409,))
+async def change_team(uow: UnitOfWork, id: RowId, body: TeamChangeIn) -> Annotated[Data, TeamOut]:  # noqa: A002
+    """Change a team; new routing settings count from the next decision on."""
+    changes = body.changes()
+    for name in changes.keys() - {"calendar_id"}:
+        if changes[name] is None:
+            raise Invalid(f"{name} cannot be null", params={"errors": [{"loc": ["body", name], "msg": "cannot be null"}]})
+    await _check_team(uow, changes)
+    if await uow.row(uow.lock(select(team.c.id).where(team.c.id == id))) is None:
+        raise NotFound(f"no team {id}", params={"team_id": id})
+    if changes:
+        try:
+            await uow.execute(update(team).where(team.c.id == id).values(**changes))
+        except IntegrityError as error:
+            raise Conflict("there is a team of this name", code="name_taken") from error
+    for row in await uow.rows(select(team_member.c.agent_id).where(team_member.c.team_id == id)
+                              .order_by(team_member.c.agent_id)):
+        await lanes.rebuild_agent(uow, row["agent_id"])
+    return (await load_teams(uow.conn, [id]))[0]
+
+
+async def _check_team(uow: UnitOfWork, changes: Mapping[str, Any]) -> None:
+    if changes.get("settings") is not None:
+        settings.parse(changes["settings"])  # raises Invalid that names the field
+    wanted = changes.get("calendar_id")
+    if wanted is not None and await uow.scalar(select(calendar.c.id).where(calendar.c.id == wanted)) is None:
+        raise Invalid("no such calendar", params={"errors": [{"loc": ["body", "calendar_id"], "msg": "unknown"}]})
