@@ -264,7 +264,8 @@ export interface Why {
   text: string
   decisions: { at: Iso; trigger: string; outcome: string; text: string; why: unknown }[]
   waiting: {
-    step: number | string | null
+    step: number | string | { no: number; of: number; scope?: string } | null
+    text?: string
     widens_at: Iso | null
     agents: { agent: Ref; reason: string; text: string }[]
   } | null
