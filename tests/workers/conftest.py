@@ -24,8 +24,14 @@ async def services(db: Database, tmp_path: Path) -> AsyncIterator[Services]:
     db.listeners = wiring.listeners()
     async with aiohttp.ClientSession() as http:
         yield Services(
-            db=db, clock=db.clock, hints=db.hints, files=DirectoryFiles(tmp_path / "files"), limiter=MemoryLimiter(), http=http,
-            settings=AppSettings(public_url="http://127.0.0.1:1", secret_key=b"k" * 32, data_dir=tmp_path))
+            db=db,
+            clock=db.clock,
+            hints=db.hints,
+            files=DirectoryFiles(tmp_path / "files"),
+            limiter=MemoryLimiter(),
+            http=http,
+            settings=AppSettings(public_url="http://127.0.0.1:1", secret_key=b"k" * 32, data_dir=tmp_path),
+        )
         await close_channels()
 
 
@@ -40,9 +46,21 @@ async def runner(services: Services) -> AsyncIterator[LocalRunner]:
 async def an_inbox(db: Database, channel: str, **more: Any) -> dict[str, Any]:
     async with db.transaction() as uow:
         values = {
-            "key": f"{channel}-key-{uow.now}", "channel": channel, "name": channel.title(), "secret": "top-secret", "config": {},
-            "address": None, "team_id": None, "default_kind": "ticket", "flow_key": None, "region": "UA", "language": "uk",
-            "priority": "normal", "enabled": True, "created_at": uow.now, **more,
+            "key": f"{channel}-key-{uow.now}",
+            "channel": channel,
+            "name": channel.title(),
+            "secret": "top-secret",
+            "config": {},
+            "address": None,
+            "team_id": None,
+            "default_kind": "ticket",
+            "flow_key": None,
+            "region": "UA",
+            "language": "uk",
+            "priority": "normal",
+            "enabled": True,
+            "created_at": uow.now,
+            **more,
         }
         return {**values, "id": await uow.insert(inbox, values)}
 

@@ -27,9 +27,15 @@ async def bot_api() -> AsyncIterator[FakeTelegram]:
 
 
 @pytest.fixture
-async def telegram(services: Services, runner: LocalRunner, bot_api: FakeTelegram) -> AsyncIterator[dict[str, Any]]:
+async def telegram(
+    services: Services, runner: LocalRunner, bot_api: FakeTelegram
+) -> AsyncIterator[dict[str, Any]]:
     """A polled Telegram inbox with one customer who has written."""
-    box = await an_inbox(services.db, "telegram", config={"token": bot_api.token, "mode": "polling", "api_base": bot_api.base_url})
+    box = await an_inbox(
+        services.db,
+        "telegram",
+        config={"token": bot_api.token, "mode": "polling", "api_base": bot_api.base_url},
+    )
     pollers = Pollers(services)
     pollers.start()
     customer = bot_api.user(501, "Ірина", language_code="uk")
@@ -43,8 +49,18 @@ async def reply(db: Database, text: str, **more: Any) -> dict[str, Any]:
     async with db.transaction() as uow:
         row = await uow.row(select(inquiry).order_by(inquiry.c.id.desc()).limit(1))
         assert row is not None
-        made, _ = await messages.post_message(uow, **{"conversation_id": row["conversation_id"], "inquiry_row": row, "author_kind": "agent",
-                                                      "author_id": 1, "author_name": "Олена", "text": text, **more})
+        made, _ = await messages.post_message(
+            uow,
+            **{
+                "conversation_id": row["conversation_id"],
+                "inquiry_row": row,
+                "author_kind": "agent",
+                "author_id": 1,
+                "author_name": "Олена",
+                "text": text,
+                **more,
+            },
+        )
     return made
 
 
@@ -56,7 +72,9 @@ async def settled(db: Database, message_id: int) -> dict[str, Any]:
     return await until(done)
 
 
-async def test_a_reply_reaches_telegram_once_and_in_order(services: Services, telegram: dict[str, Any], bot_api: FakeTelegram) -> None:
+async def test_a_reply_reaches_telegram_once_and_in_order(
+    services: Services, telegram: dict[str, Any], bot_api: FakeTelegram
+) -> None:
     made = [await reply(services.db, f"відповідь {n}") for n in range(3)]
     states = [(await settled(services.db, m["id"]))["state"] for m in made]
     assert states == ["sent"] * 3
@@ -64,7 +82,9 @@ async def test_a_reply_reaches_telegram_once_and_in_order(services: Services, te
     assert await rows(services.db, job, job.c.name == messages.DELIVER_JOB) == []
 
 
-async def test_a_blocked_bot_fails_the_message_and_marks_the_address(services: Services, telegram: dict[str, Any]) -> None:
+async def test_a_blocked_bot_fails_the_message_and_marks_the_address(
+    services: Services, telegram: dict[str, Any]
+) -> None:
     await telegram["customer"].block()
     made = await reply(services.db, "чи отримали?")
     row = await settled(services.db, made["id"])
@@ -72,7 +92,9 @@ async def test_a_blocked_bot_fails_the_message_and_marks_the_address(services: S
     assert (await rows(services.db, identity, identity.c.kind == "telegram"))[0]["unreachable_at"] is not None
 
 
-async def test_a_rate_limit_pauses_the_account_and_loses_nothing(services: Services, telegram: dict[str, Any], bot_api: FakeTelegram) -> None:
+async def test_a_rate_limit_pauses_the_account_and_loses_nothing(
+    services: Services, telegram: dict[str, Any], bot_api: FakeTelegram
+) -> None:
     bot_api.rate_limit(1)
     made = [await reply(services.db, f"m{n}") for n in range(2)]
     assert [(await settled(services.db, m["id"]))["state"] for m in made] == ["sent", "sent"]
@@ -96,7 +118,9 @@ async def test_a_server_error_is_tried_again_and_a_lost_answer_waits_for_a_perso
     assert (await settled(services.db, made["id"]))["state"] == "sent"
 
 
-async def test_a_crash_after_the_request_is_an_unknown_outcome(services: Services, telegram: dict[str, Any], runner: LocalRunner) -> None:
+async def test_a_crash_after_the_request_is_an_unknown_outcome(
+    services: Services, telegram: dict[str, Any], runner: LocalRunner
+) -> None:
     await runner.stop()
     made = await reply(services.db, "чи дійшло?")
     async with services.db.transaction() as uow:
@@ -122,22 +146,39 @@ async def test_the_same_client_id_is_one_message(services: Services, telegram: d
     assert seqs == list(range(1, len(seqs) + 1))
 
 
-async def test_mail_goes_out_threaded_and_its_answer_comes_back_to_the_same_ticket(services: Services, runner: LocalRunner) -> None:
+async def test_mail_goes_out_threaded_and_its_answer_comes_back_to_the_same_ticket(
+    services: Services, runner: LocalRunner
+) -> None:
     from channels.email.items import make_item
 
     async with SmtpRelay() as relay:
-        box = await an_inbox(services.db, "email", address="support@bureau.example", config={
-            "address": "support@bureau.example", "smtp_host": "127.0.0.1", "smtp_port": relay.port, "smtp_tls": "none"})
+        box = await an_inbox(
+            services.db,
+            "email",
+            address="support@bureau.example",
+            config={
+                "address": "support@bureau.example",
+                "smtp_host": "127.0.0.1",
+                "smtp_port": relay.port,
+                "smtp_tls": "none",
+            },
+        )
 
         async def receive(raw: str) -> None:
             async with services.db.transaction() as uow:
                 from crm_core import inbound_rows
 
-                item = make_item(raw.replace("\n", "\r\n").encode(), received_at=uow.now, envelope_from="petro@example.com",
-                                 envelope_to="support@bureau.example")
+                item = make_item(
+                    raw.replace("\n", "\r\n").encode(),
+                    received_at=uow.now,
+                    envelope_from="petro@example.com",
+                    envelope_to="support@bureau.example",
+                )
                 await inbound_rows.store_items(uow, box["id"], [item])
 
-        await receive("From: Petro <petro@example.com>\nTo: support@bureau.example\nSubject: Refund\nMessage-ID: <a1@example.com>\n\nRefund please\n")
+        await receive(
+            "From: Petro <petro@example.com>\nTo: support@bureau.example\nSubject: Refund\nMessage-ID: <a1@example.com>\n\nRefund please\n"
+        )
         await until(lambda: rows(services.db, message))
         made = await reply(services.db, "Of course.")
         assert (await settled(services.db, made["id"]))["state"] == "sent"
@@ -145,18 +186,25 @@ async def test_mail_goes_out_threaded_and_its_answer_comes_back_to_the_same_tick
         sent = email.message_from_bytes(mail.data)
         assert sent["In-Reply-To"] == "<a1@example.com>" and "Refund" in sent["Subject"]
         assert "+t" in sent["Reply-To"]
-        await receive(f"From: Petro <petro@example.com>\nTo: support@bureau.example\nSubject: other words\nMessage-ID: <a2@example.com>\n"
-                      f"In-Reply-To: {sent['Message-ID']}\n\nThank you!\n")
+        await receive(
+            f"From: Petro <petro@example.com>\nTo: support@bureau.example\nSubject: other words\nMessage-ID: <a2@example.com>\n"
+            f"In-Reply-To: {sent['Message-ID']}\n\nThank you!\n"
+        )
         await until(lambda: rows(services.db, message, message.c.text.like("Thank%")))
     assert len(await rows(services.db, inquiry)) == 1
     assert [r["state"] for r in await rows(services.db, inbound)] == ["done", "done"]
 
 
-async def test_pending_work_reopens_when_the_customer_writes(services: Services, telegram: dict[str, Any]) -> None:
+async def test_pending_work_reopens_when_the_customer_writes(
+    services: Services, telegram: dict[str, Any]
+) -> None:
     async with services.db.transaction() as uow:
         row = await uow.row(select(inquiry))
         assert row is not None
         await inquiries.change(uow, row["id"], {"status": "pending"}, actor="agent:1")
     await telegram["customer"].send_text("ось номер бронювання")
     await until(lambda: rows(services.db, inquiry, inquiry.c.status == "open"))
-    assert any(e["payload"].get("cause") == "customer_wrote" for e in await rows(services.db, event, event.c.kind == "inquiry.updated"))
+    assert any(
+        e["payload"].get("cause") == "customer_wrote"
+        for e in await rows(services.db, event, event.c.kind == "inquiry.updated")
+    )

@@ -18,8 +18,17 @@ from workers.runner import LocalRunner
 
 
 def an_update(n: int, text: str = "Вітаю, питання щодо туру", **more: Any) -> RawItem:
-    body = {"update_id": n, "message": {"message_id": n, "date": 1_790_000_000, "chat": {"id": 77, "type": "private"},
-                                        "from": {"id": 77, "is_bot": False, "first_name": "Олег"}, "text": text, **more}}
+    body = {
+        "update_id": n,
+        "message": {
+            "message_id": n,
+            "date": 1_790_000_000,
+            "chat": {"id": 77, "type": "private"},
+            "from": {"id": 77, "is_bot": False, "first_name": "Олег"},
+            "text": text,
+            **more,
+        },
+    }
     return RawItem(dedupe_key=f"update:{n}", lane="chat:77", body=json.dumps(body).encode(), order=n)
 
 
@@ -36,18 +45,26 @@ async def test_messages_of_one_chat_keep_the_providers_order(services: Services,
     assert [m["seq"] for m in await rows(services.db, message)] == [1, 2, 3, 4]
 
 
-async def test_what_cannot_be_read_is_quarantined_visible_and_can_be_replayed(services: Services, runner: LocalRunner) -> None:
+async def test_what_cannot_be_read_is_quarantined_visible_and_can_be_replayed(
+    services: Services, runner: LocalRunner
+) -> None:
     box = await an_inbox(services.db, "email", address="a@b.example", config={"address": "a@b.example"})
     form = await an_inbox(services.db, "form")
     await store(services.db, form["id"], RawItem(dedupe_key="f1", lane="f", body=b"\xff\xfe not json"))
     await until(lambda: rows(services.db, inbound, inbound.c.state == "quarantined"))
     (row,) = await rows(services.db, inbound)
     assert row["error"]
-    assert [e["kind"] for e in await rows(services.db, event, event.c.kind == "inbound.quarantined")] == ["inbound.quarantined"]
+    assert [e["kind"] for e in await rows(services.db, event, event.c.kind == "inbound.quarantined")] == [
+        "inbound.quarantined"
+    ]
     # The admin repairs what was wrong (here: the account it belongs to) and replays the very bytes.
     fixed = b"From: a@c.example\r\nTo: a@b.example\r\nMessage-ID: <1@c>\r\nSubject: hi\r\n\r\nhello\r\n"
     async with services.db.transaction() as uow:
-        await uow.execute(update(inbound).values(inbox_id=box["id"], body=fixed, size=len(fixed), content_type="message/rfc822"))
+        await uow.execute(
+            update(inbound).values(
+                inbox_id=box["id"], body=fixed, size=len(fixed), content_type="message/rfc822"
+            )
+        )
         await inbound_rows.replay(uow, row["id"], actor="agent:1")
     await until(lambda: rows(services.db, inbound, inbound.c.state == "done"))
     assert [m["text"].strip() for m in await rows(services.db, message)] == ["hello"]
@@ -57,35 +74,62 @@ async def test_what_cannot_be_read_is_quarantined_visible_and_can_be_replayed(se
     assert len(await rows(services.db, message)) == 1
 
 
-async def test_a_mails_files_are_stored_by_content_and_dangerous_ones_refused(services: Services, runner: LocalRunner) -> None:
+async def test_a_mails_files_are_stored_by_content_and_dangerous_ones_refused(
+    services: Services, runner: LocalRunner
+) -> None:
     box = await an_inbox(services.db, "email", address="a@b.example", config={"address": "a@b.example"})
-    mail = (b"From: p@c.example\r\nTo: a@b.example\r\nMessage-ID: <9@c>\r\nSubject: ticket\r\nMIME-Version: 1.0\r\n"
-            b"Content-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\nContent-Type: text/plain\r\n\r\nsee file\r\n"
-            b"--x\r\nContent-Type: image/jpeg; name=p.jpg\r\nContent-Disposition: attachment; filename=p.jpg\r\n"
-            b"Content-Transfer-Encoding: base64\r\n\r\niVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==\r\n"
-            b"--x\r\nContent-Type: application/octet-stream; name=run.exe\r\nContent-Disposition: attachment; filename=run.exe\r\n\r\nMZ\r\n--x--\r\n")
-    await store(services.db, box["id"], RawItem(dedupe_key="m", lane="m", body=mail, content_type="message/rfc822",
-                                                meta={"envelope_from": "p@c.example", "envelope_to": "a@b.example"}))
+    mail = (
+        b"From: p@c.example\r\nTo: a@b.example\r\nMessage-ID: <9@c>\r\nSubject: ticket\r\nMIME-Version: 1.0\r\n"
+        b"Content-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\nContent-Type: text/plain\r\n\r\nsee file\r\n"
+        b"--x\r\nContent-Type: image/jpeg; name=p.jpg\r\nContent-Disposition: attachment; filename=p.jpg\r\n"
+        b"Content-Transfer-Encoding: base64\r\n\r\niVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==\r\n"
+        b"--x\r\nContent-Type: application/octet-stream; name=run.exe\r\nContent-Disposition: attachment; filename=run.exe\r\n\r\nMZ\r\n--x--\r\n"
+    )
+    await store(
+        services.db,
+        box["id"],
+        RawItem(
+            dedupe_key="m",
+            lane="m",
+            body=mail,
+            content_type="message/rfc822",
+            meta={"envelope_from": "p@c.example", "envelope_to": "a@b.example"},
+        ),
+    )
     await until(lambda: rows(services.db, message))
     files = {f["name"]: f for f in await rows(services.db, attachment)}
-    assert files["p.jpg"]["state"] == "stored" and files["p.jpg"]["mime"] == "image/png"  # what it is, not what it says
+    assert (
+        files["p.jpg"]["state"] == "stored" and files["p.jpg"]["mime"] == "image/png"
+    )  # what it is, not what it says
     assert files["run.exe"]["state"] == "refused"
     content = b"".join([chunk async for chunk in services.files.get(files["p.jpg"]["blob_key"])])
     assert content.startswith(b"\x89PNG")
 
 
-async def test_a_missed_call_makes_one_lead_and_a_second_raises_it(services: Services, runner: LocalRunner, clock: MovableClock) -> None:
+async def test_a_missed_call_makes_one_lead_and_a_second_raises_it(
+    services: Services, runner: LocalRunner, clock: MovableClock
+) -> None:
     from crm_core import calls
 
     box = await an_inbox(services.db, "telephony", default_kind="lead", config={"vendor": "generic"})
 
     async def missed(n: int) -> None:
         for state, code in (("initiated", None), ("ringing", None), ("failed", 487)):
-            body: dict[str, Any] = {"event_id": f"{state}{n}", "call_id": f"call-{n}", "state": state, "from": "+380671112233",
-                                    "to": "+380440000100", "at": str(clock.now_ms() // 1000)}
+            body: dict[str, Any] = {
+                "event_id": f"{state}{n}",
+                "call_id": f"call-{n}",
+                "state": state,
+                "from": "+380671112233",
+                "to": "+380440000100",
+                "at": str(clock.now_ms() // 1000),
+            }
             if code:
                 body["sip_code"] = code
-            await store(services.db, box["id"], RawItem(dedupe_key=f"{state}{n}", lane=f"call:call-{n}", body=json.dumps(body).encode()))
+            await store(
+                services.db,
+                box["id"],
+                RawItem(dedupe_key=f"{state}{n}", lane=f"call:call-{n}", body=json.dumps(body).encode()),
+            )
         await until(lambda: done(services.db))
         clock.advance(11 * SECOND)
         async with services.db.transaction() as uow:
@@ -102,7 +146,9 @@ async def test_a_missed_call_makes_one_lead_and_a_second_raises_it(services: Ser
     assert [m["kind"] for m in await rows(services.db, message)] == ["call", "call"]
 
 
-async def test_a_form_books_its_callback_and_a_trap_field_is_set_aside(services: Services, runner: LocalRunner, clock: MovableClock) -> None:
+async def test_a_form_books_its_callback_and_a_trap_field_is_set_aside(
+    services: Services, runner: LocalRunner, clock: MovableClock
+) -> None:
     clock.set(from_iso("2026-11-23T08:00:00Z"))
     box = await an_inbox(services.db, "form", default_kind="lead")
 
@@ -110,12 +156,20 @@ async def test_a_form_books_its_callback_and_a_trap_field_is_set_aside(services:
         from channels.contract import InboxConfig, RawRequest
         from channels.form import FormChannel
 
-        request = RawRequest(method="POST", url="http://x/hooks/k/form", headers={}, content_type="application/json",
-                             body=json.dumps({"submission_id": str(n), **fields}).encode(), received_at=clock.now_ms())
+        request = RawRequest(
+            method="POST",
+            url="http://x/hooks/k/form",
+            headers={},
+            content_type="application/json",
+            body=json.dumps({"submission_id": str(n), **fields}).encode(),
+            received_at=clock.now_ms(),
+        )
         config = InboxConfig(id=box["id"], key=box["key"], channel="form", name="f", secret="s", config={})
         await store(services.db, box["id"], *FormChannel().split(request, config))
 
-    await post(1, name="Марія", phone="050 123 45 67", message="хочу тур", callback_at="2026-11-23T12:00:00+02:00")
+    await post(
+        1, name="Марія", phone="050 123 45 67", message="хочу тур", callback_at="2026-11-23T12:00:00+02:00"
+    )
     await post(2, name="Spam", email="s@x.example", message="buy", website="http://spam")
     await until(lambda: done(services.db))
     (promise,) = await rows(services.db, callback)
