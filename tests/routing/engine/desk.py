@@ -14,20 +14,53 @@ from routing.schema import agent_slot, agent_state, assignment, decision, offer,
 T0 = 1_790_000_000_000
 
 
-async def a_team(db: Database, name: str = "Support", *, settings: dict[str, Any] | None = None, calendar_id: int | None = None) -> int:
+async def a_team(
+    db: Database,
+    name: str = "Support",
+    *,
+    settings: dict[str, Any] | None = None,
+    calendar_id: int | None = None,
+) -> int:
     async with db.transaction() as uow:
-        return await uow.insert(team, {"name": name, "calendar_id": calendar_id, "settings": settings or {}, "active": True, "created_at": uow.now})
+        return await uow.insert(
+            team,
+            {
+                "name": name,
+                "calendar_id": calendar_id,
+                "settings": settings or {},
+                "active": True,
+                "created_at": uow.now,
+            },
+        )
 
 
 async def an_agent(
-    db: Database, name: str, team_id: int | None = None, *, skills: dict[str, int] | None = None, settings: dict[str, Any] | None = None,
-    extension: str | None = None, online: bool = True, language: str = "en",
+    db: Database,
+    name: str,
+    team_id: int | None = None,
+    *,
+    skills: dict[str, int] | None = None,
+    settings: dict[str, Any] | None = None,
+    extension: str | None = None,
+    online: bool = True,
+    language: str = "en",
 ) -> int:
     async with db.transaction() as uow:
-        agent_id = await uow.insert(agent, {
-            "email": f"{name.lower()}@example.org", "name": name, "password_hash": None, "role": "agent", "language": language,
-            "extension": extension, "calendar_id": None, "settings": settings or {}, "active": True, "created_at": uow.now,
-        })
+        agent_id = await uow.insert(
+            agent,
+            {
+                "email": f"{name.lower()}@example.org",
+                "name": name,
+                "password_hash": None,
+                "role": "agent",
+                "language": language,
+                "extension": extension,
+                "calendar_id": None,
+                "settings": settings or {},
+                "active": True,
+                "created_at": uow.now,
+            },
+        )
         if team_id is not None:
             await uow.execute(insert(team_member).values(team_id=team_id, agent_id=agent_id, lead=False))
         for skill, level in (skills or {}).items():
@@ -45,43 +78,131 @@ async def go(db: Database, agent_id: int, state: str) -> dict[str, Any]:
 
 async def an_inbox(db: Database, channel: str = "email", team_id: int | None = None) -> int:
     async with db.transaction() as uow:
-        return await uow.insert(inbox, {
-            "key": f"{channel}-{uow.now}-{team_id}", "channel": channel, "name": channel, "secret": "s", "config": {}, "address": None,
-            "team_id": team_id, "default_kind": "ticket", "flow_key": None, "region": "UA", "language": "uk", "priority": "normal",
-            "enabled": True, "created_at": uow.now,
-        })
+        return await uow.insert(
+            inbox,
+            {
+                "key": f"{channel}-{uow.now}-{team_id}",
+                "channel": channel,
+                "name": channel,
+                "secret": "s",
+                "config": {},
+                "address": None,
+                "team_id": team_id,
+                "default_kind": "ticket",
+                "flow_key": None,
+                "region": "UA",
+                "language": "uk",
+                "priority": "normal",
+                "enabled": True,
+                "created_at": uow.now,
+            },
+        )
 
 
-async def a_contact(db: Database, name: str = "Maria", *, manager_id: int | None = None, vip: bool = False) -> int:
+async def a_contact(
+    db: Database, name: str = "Maria", *, manager_id: int | None = None, vip: bool = False
+) -> int:
     async with db.transaction() as uow:
-        return await uow.insert(contact, {
-            "name": name, "company_id": None, "manager_id": manager_id, "locale": None, "timezone": None, "vip": vip, "blocked": False,
-            "attributes": {}, "merged_into_id": None, "search_text": "", "created_at": uow.now, "updated_at": uow.now,
-        })
+        return await uow.insert(
+            contact,
+            {
+                "name": name,
+                "company_id": None,
+                "manager_id": manager_id,
+                "locale": None,
+                "timezone": None,
+                "vip": vip,
+                "blocked": False,
+                "attributes": {},
+                "merged_into_id": None,
+                "search_text": "",
+                "created_at": uow.now,
+                "updated_at": uow.now,
+            },
+        )
 
 
 async def an_inquiry(
-    db: Database, *, team_id: int | None, channel: str = "email", contact_id: int | None = None, kind: str = "ticket", priority: str = "normal",
-    language: str = "", requirements: dict[str, Any] | None = None, status: str = "new", held_by_bot: bool = False, conversation_id: int | None = None,
+    db: Database,
+    *,
+    team_id: int | None,
+    channel: str = "email",
+    contact_id: int | None = None,
+    kind: str = "ticket",
+    priority: str = "normal",
+    language: str = "",
+    requirements: dict[str, Any] | None = None,
+    status: str = "new",
+    held_by_bot: bool = False,
+    conversation_id: int | None = None,
 ) -> int:
     contact_id = contact_id or await a_contact(db)
     async with db.transaction() as uow:
-        return await uow.insert(inquiry, {
-            "kind": kind, "status": status, "stage": None, "outcome": None, "subject": "Visa", "contact_id": contact_id,
-            "conversation_id": conversation_id, "inbox_id": None, "channel": channel, "team_id": team_id, "assignee_id": None,
-            "priority": priority, "language": language, "source": None, "value_minor": None, "currency": None, "tags": [], "fields": {},
-            "requirements": requirements or {}, "held_by_bot": held_by_bot, "merged_into_id": None, "version": 1, "last_message_at": None,
-            "snooze_until": None, "created_at": uow.now, "updated_at": uow.now, "solved_at": None, "closed_at": None, "search_text": "",
-        })
+        return await uow.insert(
+            inquiry,
+            {
+                "kind": kind,
+                "status": status,
+                "stage": None,
+                "outcome": None,
+                "subject": "Visa",
+                "contact_id": contact_id,
+                "conversation_id": conversation_id,
+                "inbox_id": None,
+                "channel": channel,
+                "team_id": team_id,
+                "assignee_id": None,
+                "priority": priority,
+                "language": language,
+                "source": None,
+                "value_minor": None,
+                "currency": None,
+                "tags": [],
+                "fields": {},
+                "requirements": requirements or {},
+                "held_by_bot": held_by_bot,
+                "merged_into_id": None,
+                "version": 1,
+                "last_message_at": None,
+                "snooze_until": None,
+                "created_at": uow.now,
+                "updated_at": uow.now,
+                "solved_at": None,
+                "closed_at": None,
+                "search_text": "",
+            },
+        )
 
 
-async def a_conversation(db: Database, contact_id: int, inbox_id: int, *, sticky: int | None = None, sticky_until: int | None = None) -> int:
+async def a_conversation(
+    db: Database,
+    contact_id: int,
+    inbox_id: int,
+    *,
+    sticky: int | None = None,
+    sticky_until: int | None = None,
+) -> int:
     async with db.transaction() as uow:
-        return await uow.insert(conversation, {
-            "inbox_id": inbox_id, "contact_id": contact_id, "key": f"k{uow.now}-{contact_id}", "address": "x", "channel": "webchat",
-            "subject": None, "language": "uk", "last_seq": 0, "customer_read_seq": 0, "agent_read_seq": 0, "sticky_agent_id": sticky,
-            "sticky_until": sticky_until, "last_customer_at": None, "created_at": uow.now, "updated_at": uow.now,
-        })
+        return await uow.insert(
+            conversation,
+            {
+                "inbox_id": inbox_id,
+                "contact_id": contact_id,
+                "key": f"k{uow.now}-{contact_id}",
+                "address": "x",
+                "channel": "webchat",
+                "subject": None,
+                "language": "uk",
+                "last_seq": 0,
+                "customer_read_seq": 0,
+                "agent_read_seq": 0,
+                "sticky_agent_id": sticky,
+                "sticky_until": sticky_until,
+                "last_customer_at": None,
+                "created_at": uow.now,
+                "updated_at": uow.now,
+            },
+        )
 
 
 async def enqueue(db: Database, inquiry_id: int) -> Item:
@@ -127,7 +248,10 @@ async def check_invariants(db: Database) -> None:
     """I1, I2 and what must hold between the tables at any instant."""
     async with db.transaction() as uow:
         assert await reconcile.differences(uow) == []
-    forced = {a["agent_id"] for a in await rows(db, assignment, assignment.c.forced, assignment.c.ended_at.is_(None))}
+    forced = {
+        a["agent_id"]
+        for a in await rows(db, assignment, assignment.c.forced, assignment.c.ended_at.is_(None))
+    }
     for slot in await rows(db, agent_slot):
         assert slot["used"] >= 0
         assert slot["used"] <= slot["max"] or slot["agent_id"] in forced, slot

@@ -44,7 +44,12 @@ class Bureau(RuleBasedStateMachine):
         self.db = self.runner.run(self._open())
 
     async def _open(self) -> Database:
-        db = Database(f"sqlite+aiosqlite:///{self.folder.name}/db.sqlite", clock=self.clock, hints=LocalHints(), synchronous="OFF")
+        db = Database(
+            f"sqlite+aiosqlite:///{self.folder.name}/db.sqlite",
+            clock=self.clock,
+            hints=LocalHints(),
+            synchronous="OFF",
+        )
         db.listeners = LISTENERS
         await db.start()
         return db
@@ -68,31 +73,49 @@ class Bureau(RuleBasedStateMachine):
             self.sales = await desk.a_team(self.db, "Sales", settings={"overflow": [self.support]})
             self.agents = [
                 await desk.an_agent(
-                    self.db, f"A{n}", (self.support, self.sales)[n % 2], online=n < 2, skills={SKILLS[n % 3]: 3, "lang:uk": 2},
+                    self.db,
+                    f"A{n}",
+                    (self.support, self.sales)[n % 2],
+                    online=n < 2,
+                    skills={SKILLS[n % 3]: 3, "lang:uk": 2},
                     settings={"capacity": {"chat": 2, "async": 2}},
                 )
                 for n in range(AGENTS)
             ]
-            self.contacts = [await desk.a_contact(self.db), await desk.a_contact(self.db, "Vip", manager_id=self.agents[0], vip=True)]
+            self.contacts = [
+                await desk.a_contact(self.db),
+                await desk.a_contact(self.db, "Vip", manager_id=self.agents[0], vip=True),
+            ]
 
         self.runner.run(run())
 
     @rule(
-        channel=st.sampled_from(("email", "webchat", "telegram", "form")), team=st.booleans(), who=st.booleans(),
-        priority=st.sampled_from(inquiries.PRIORITIES), language=st.sampled_from(("", "uk", "en", "de")),
+        channel=st.sampled_from(("email", "webchat", "telegram", "form")),
+        team=st.booleans(),
+        who=st.booleans(),
+        priority=st.sampled_from(inquiries.PRIORITIES),
+        language=st.sampled_from(("", "uk", "en", "de")),
         visa=st.sampled_from((0, 0, 2, 5)),
     )
     def arrives(self, channel: str, team: bool, who: bool, priority: str, language: str, visa: int) -> None:
         async def run() -> None:
             inquiry_id = await desk.an_inquiry(
-                self.db, team_id=self.sales if team else self.support, channel=channel, contact_id=self.contacts[who],
-                priority=priority, language=language, requirements={"product:visa": visa} if visa else {},
+                self.db,
+                team_id=self.sales if team else self.support,
+                channel=channel,
+                contact_id=self.contacts[who],
+                priority=priority,
+                language=language,
+                requirements={"product:visa": visa} if visa else {},
             )
             await desk.enqueue(self.db, inquiry_id)
 
         self.runner.run(run())
 
-    @rule(n=st.integers(0, AGENTS - 1), state=st.sampled_from(("online", "online", "break", "offline", "away_reassign", "dnd")))
+    @rule(
+        n=st.integers(0, AGENTS - 1),
+        state=st.sampled_from(("online", "online", "break", "offline", "away_reassign", "dnd")),
+    )
     def goes(self, n: int, state: str) -> None:
         self.runner.run(desk.go(self.db, self.agents[n], state))
 
@@ -138,7 +161,11 @@ class Bureau(RuleBasedStateMachine):
 
         self.runner.run(run())
 
-    @rule(pick=st.integers(0, 50), n=st.integers(0, AGENTS - 1), verb=st.sampled_from(("take", "steal", "give", "team", "release")))
+    @rule(
+        pick=st.integers(0, 50),
+        n=st.integers(0, AGENTS - 1),
+        verb=st.sampled_from(("take", "steal", "give", "team", "release")),
+    )
     def by_hand(self, pick: int, n: int, verb: str) -> None:
         async def run() -> None:
             found = await desk.rows(self.db, inquiry)
@@ -160,9 +187,15 @@ class Bureau(RuleBasedStateMachine):
     def learns(self, n: int, skill: str, level: int) -> None:
         async def run() -> None:
             async with self.db.transaction() as uow:
-                await uow.execute(delete(agent_skill).where(agent_skill.c.agent_id == self.agents[n], agent_skill.c.skill == skill))
+                await uow.execute(
+                    delete(agent_skill).where(
+                        agent_skill.c.agent_id == self.agents[n], agent_skill.c.skill == skill
+                    )
+                )
                 if level:
-                    await uow.execute(insert(agent_skill).values(agent_id=self.agents[n], skill=skill, level=level))
+                    await uow.execute(
+                        insert(agent_skill).values(agent_id=self.agents[n], skill=skill, level=level)
+                    )
                 await lanes.rebuild_agent(uow, self.agents[n])
 
         self.runner.run(run())
@@ -183,7 +216,10 @@ class Bureau(RuleBasedStateMachine):
         self.runner.run(run())
 
     async def _snapshot(self) -> list[Any]:
-        return [await desk.rows(self.db, t) for t in (work_item, assignment, agent_state, desk.agent_slot, inquiry)]
+        return [
+            await desk.rows(self.db, t)
+            for t in (work_item, assignment, agent_state, desk.agent_slot, inquiry)
+        ]
 
     @invariant()
     def tables_agree(self) -> None:
@@ -222,7 +258,11 @@ def test_a_random_life_keeps_every_promise(sqlite_template: Path) -> None:
     run_state_machine_as_test(
         Bureau,
         settings=settings(
-            max_examples=25, stateful_step_count=25, deadline=None, database=None, derandomize=True,
+            max_examples=25,
+            stateful_step_count=25,
+            deadline=None,
+            database=None,
+            derandomize=True,
             suppress_health_check=list(HealthCheck),
         ),
     )

@@ -30,7 +30,9 @@ async def opened(db: Database, **facts: Any) -> dict[str, Any]:
     async with db.transaction() as uow:
         person = await uow.row(select(contact).where(contact.c.id == contact_id))
         assert person is not None
-        return await inquiries.open_inquiry(uow, **{"kind": "ticket", "contact": person, "subject": "Visa", "channel": "email", **facts})
+        return await inquiries.open_inquiry(
+            uow, **{"kind": "ticket", "contact": person, "subject": "Visa", "channel": "email", **facts}
+        )
 
 
 async def change(db: Database, inquiry_id: int, **changes: Any) -> None:
@@ -97,7 +99,10 @@ async def test_a_reopened_inquiry_asks_its_old_agent_first(db: Database, frozen:
     frozen.advance(1_000)
     await change(db, row["id"], status="open")
     found = await desk.rows(db, work_item)
-    assert [(i["attempt"], i["state"], i["owner_id"]) for i in found] == [(1, "done", None), (2, "assigned", ihor)]
+    assert [(i["attempt"], i["state"], i["owner_id"]) for i in found] == [
+        (1, "done", None),
+        (2, "assigned", ihor),
+    ]
     await desk.go(db, ihor, "offline")
     await change(db, row["id"], status="solved")
     await change(db, row["id"], status="open")
@@ -147,7 +152,14 @@ async def test_a_vip_moves_forward_when_he_becomes_one(db: Database) -> None:
     before = await only_item(db)
     async with db.transaction() as uow:
         await uow.execute(update(contact).values(vip=True))
-        await uow.emit(DomainEvent(kind="contact.updated", subject_kind="contact", subject_id=row["contact_id"], payload={"changes": {"vip": [False, True]}}))
+        await uow.emit(
+            DomainEvent(
+                kind="contact.updated",
+                subject_kind="contact",
+                subject_id=row["contact_id"],
+                payload={"changes": {"vip": [False, True]}},
+            )
+        )
     assert (await only_item(db))["order_key"] == before["order_key"] - 2 * 3_600_000
     await desk.check_invariants(db)
 
@@ -156,9 +168,22 @@ async def test_the_sla_deadline_is_the_key(db: Database) -> None:
     await desk.a_team(db)
     row = await opened(db)
     values = {
-        "inquiry_id": row["id"], "metric": "first_reply", "instance": 1, "state": "active", "activated_at": T0, "consumed_ms": 0,
-        "running_since": T0, "paused_ms": 0, "paused_since": None, "pause_reasons": [], "target_ms": 1, "business": False, "due_at": T0 + 777,
-        "step": 0, "data": {}, "version": 1,
+        "inquiry_id": row["id"],
+        "metric": "first_reply",
+        "instance": 1,
+        "state": "active",
+        "activated_at": T0,
+        "consumed_ms": 0,
+        "running_since": T0,
+        "paused_ms": 0,
+        "paused_since": None,
+        "pause_reasons": [],
+        "target_ms": 1,
+        "business": False,
+        "due_at": T0 + 777,
+        "step": 0,
+        "data": {},
+        "version": 1,
     }
     async with db.transaction() as uow:
         await uow.insert(sla_clock, values)
@@ -175,7 +200,9 @@ async def test_a_closed_team_parks_until_it_opens(db: Database, frozen: MovableC
     async with db.transaction() as uow:
         names = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
         spec = {"tz": "UTC", "week": {n: week[str(d)] for d, n in enumerate(names)}}
-        calendar_id = await uow.insert(calendar, {"name": "Office", "spec": spec, "version": 1, "updated_at": T0})
+        calendar_id = await uow.insert(
+            calendar, {"name": "Office", "spec": spec, "version": 1, "updated_at": T0}
+        )
         await uow.execute(update(team).values(calendar_id=calendar_id))
     midnight = T0 - T0 % 86_400_000
     frozen.set(midnight + 20 * 3_600_000)
@@ -192,13 +219,17 @@ async def test_a_closed_team_parks_until_it_opens(db: Database, frozen: MovableC
     await desk.check_invariants(db)
 
 
-async def test_a_silent_chat_gives_its_place_back_until_somebody_writes(db: Database, frozen: MovableClock) -> None:
+async def test_a_silent_chat_gives_its_place_back_until_somebody_writes(
+    db: Database, frozen: MovableClock
+) -> None:
     team_id = await desk.a_team(db)
     olena = await desk.an_agent(db, "Olena", team_id, settings={"capacity": {"chat": 1}})
     person = await desk.a_contact(db)
     box = await desk.an_inbox(db, "webchat", team_id)
     thread = await desk.a_conversation(db, person, box)
-    inquiry_id = await desk.an_inquiry(db, team_id=team_id, channel="webchat", contact_id=person, conversation_id=thread)
+    inquiry_id = await desk.an_inquiry(
+        db, team_id=team_id, channel="webchat", contact_id=person, conversation_id=thread
+    )
     await desk.enqueue(db, inquiry_id)
     (made,) = await desk.open_offers(db)
     async with db.transaction() as uow:
@@ -206,7 +237,14 @@ async def test_a_silent_chat_gives_its_place_back_until_somebody_writes(db: Data
     frozen.advance(5 * 60_000)
     (row,) = await desk.rows(db, inquiry)
     async with db.transaction() as uow:
-        await messages.post_message(uow, conversation_id=thread, inquiry_row=row, author_kind="agent", author_id=olena, text="one moment")
+        await messages.post_message(
+            uow,
+            conversation_id=thread,
+            inquiry_row=row,
+            author_kind="agent",
+            author_id=olena,
+            text="one moment",
+        )
     await desk.go(db, olena, "online")
     frozen.advance(5 * 60_000)
     await desk.go(db, olena, "online")
@@ -221,10 +259,14 @@ async def test_a_silent_chat_gives_its_place_back_until_somebody_writes(db: Data
     other = await desk.arrives(db, team_id=team_id, channel="webchat")
     assert other.state == ItemState.OFFERED
     async with db.transaction() as uow:
-        await uow.emit(DomainEvent(
-            kind="message.added", subject_kind="message", subject_id=1,
-            context={"inquiry": {**row, "status": "open"}, "message": {"direction": "in"}},
-        ))
+        await uow.emit(
+            DomainEvent(
+                kind="message.added",
+                subject_kind="message",
+                subject_id=1,
+                context={"inquiry": {**row, "status": "open"}, "message": {"direction": "in"}},
+            )
+        )
     assert await desk.used(db, olena, "chat") == 2
     assert (await only_live(db, inquiry_id))["wake_at"] == frozen.now_ms() + 600_000
 
@@ -234,14 +276,27 @@ async def only_live(db: Database, inquiry_id: int) -> dict[str, Any]:
     return row
 
 
-async def test_a_call_takes_the_agents_place_and_leaves_him_wrapup_time(db: Database, frozen: MovableClock) -> None:
+async def test_a_call_takes_the_agents_place_and_leaves_him_wrapup_time(
+    db: Database, frozen: MovableClock
+) -> None:
     team_id = await desk.a_team(db)
     olena = await desk.an_agent(db, "Olena", team_id)
-    call = {"id": 7, "inquiry_id": None, "conversation_id": None, "contact_id": None, "agent_id": olena, "state": "answered"}
+    call = {
+        "id": 7,
+        "inquiry_id": None,
+        "conversation_id": None,
+        "contact_id": None,
+        "agent_id": olena,
+        "state": "answered",
+    }
 
     async def says(**more: Any) -> None:
         async with db.transaction() as uow:
-            await uow.emit(DomainEvent(kind="call.updated", subject_kind="call", subject_id=7, context={"call": {**call, **more}}))
+            await uow.emit(
+                DomainEvent(
+                    kind="call.updated", subject_kind="call", subject_id=7, context={"call": {**call, **more}}
+                )
+            )
 
     await says(state="ringing", agent_id=None)
     assert await desk.rows(db, work_item) == []
@@ -267,7 +322,12 @@ async def test_a_due_callback_goes_to_its_owner_first(db: Database, frozen: Mova
     olena = await desk.an_agent(db, "Olena", team_id)
     person = await desk.a_contact(db)
     callback = {
-        "id": 3, "inquiry_id": None, "conversation_id": None, "contact_id": person, "team_id": team_id, "owner_id": olena,
+        "id": 3,
+        "inquiry_id": None,
+        "conversation_id": None,
+        "contact_id": person,
+        "team_id": team_id,
+        "owner_id": olena,
         "due_at": T0,
     }
     async with db.transaction() as uow:

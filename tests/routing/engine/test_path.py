@@ -126,7 +126,9 @@ async def test_two_missed_offers_send_an_agent_to_a_break(db: Database, frozen: 
     await desk.check_invariants(db)
 
 
-async def test_who_becomes_free_gets_the_smallest_key_of_his_lanes(db: Database, frozen: MovableClock) -> None:
+async def test_who_becomes_free_gets_the_smallest_key_of_his_lanes(
+    db: Database, frozen: MovableClock
+) -> None:
     team_id = await desk.a_team(db)
     normal = await desk.arrives(db, team_id=team_id)
     frozen.advance(60_000)
@@ -146,7 +148,9 @@ async def test_who_becomes_free_gets_the_smallest_key_of_his_lanes(db: Database,
     await desk.check_invariants(db)
 
 
-async def test_the_contacts_manager_is_first_and_waited_for_only_as_long_as_allowed(db: Database, frozen: MovableClock) -> None:
+async def test_the_contacts_manager_is_first_and_waited_for_only_as_long_as_allowed(
+    db: Database, frozen: MovableClock
+) -> None:
     team_id = await desk.a_team(db)
     petro = await desk.an_agent(db, "Petro", team_id, settings={"capacity": {"chat": 1}})
     contact_id = await desk.a_contact(db, manager_id=petro)
@@ -248,7 +252,9 @@ async def test_blending_a_chat_interrupts_email_but_nothing_interrupts_a_call(db
     assert chat.state == ItemState.OFFERED
     async with db.transaction() as uow:
         await assignments.take(uow, chat.source_id, olena, None)
-        await items.adopt_call(uow, {"id": 5, "inquiry_id": None, "conversation_id": None, "contact_id": None}, olena)
+        await items.adopt_call(
+            uow, {"id": 5, "inquiry_id": None, "conversation_id": None, "contact_id": None}, olena
+        )
     second = await desk.arrives(db, team_id=team_id, channel="webchat")
     assert second.state == ItemState.WAITING
     async with db.reading() as conn:
@@ -257,7 +263,9 @@ async def test_blending_a_chat_interrupts_email_but_nothing_interrupts_a_call(db
     await desk.check_invariants(db)
 
 
-async def test_a_lapsed_lease_withdraws_offers_and_later_moves_chats(db: Database, frozen: MovableClock) -> None:
+async def test_a_lapsed_lease_withdraws_offers_and_later_moves_chats(
+    db: Database, frozen: MovableClock
+) -> None:
     team_id = await desk.a_team(db)
     olena = await desk.an_agent(db, "Olena", team_id)
     mine = await desk.arrives(db, team_id=team_id, channel="webchat")
@@ -301,7 +309,9 @@ async def test_take_transfer_release(db: Database) -> None:
             await assignments.take(uow, item.source_id, ihor, "t1")
     assert caught.value.code == "already_assigned"
     async with db.transaction() as uow:
-        moved = await assignments.transfer(uow, item.source_id, actor=f"agent:{olena}", to_agent_id=ihor, note="yours", command_id="x")
+        moved = await assignments.transfer(
+            uow, item.source_id, actor=f"agent:{olena}", to_agent_id=ihor, note="yours", command_id="x"
+        )
     assert moved["agent_id"] == ihor
     assert (await desk.used(db, olena, "async"), await desk.used(db, ihor, "async")) == (0, 1)
     async with db.transaction() as uow:

@@ -1,7 +1,6 @@
 """Several routers on one Postgres; crashes between statements; commands that arrive twice."""
 
 import asyncio
-import random
 from typing import Any
 
 import pytest
@@ -28,8 +27,15 @@ def frozen(clock: MovableClock) -> MovableClock:
 
 async def test_many_routers_assign_each_item_once_and_overfill_nobody(db: Database) -> None:
     team_id = await desk.a_team(db)
-    agents = [await desk.an_agent(db, f"A{n}", team_id, online=False, settings={"capacity": {"chat": 2, "async": 3}}) for n in range(4)]
-    inquiries = [await desk.an_inquiry(db, team_id=team_id, channel="webchat" if n % 2 else "email") for n in range(24)]
+    agents = [
+        await desk.an_agent(
+            db, f"A{n}", team_id, online=False, settings={"capacity": {"chat": 2, "async": 3}}
+        )
+        for n in range(4)
+    ]
+    inquiries = [
+        await desk.an_inquiry(db, team_id=team_id, channel="webchat" if n % 2 else "email") for n in range(24)
+    ]
 
     async def comes(n: int) -> None:
         await desk.enqueue(db, inquiries[n])
@@ -65,7 +71,9 @@ async def test_many_routers_assign_each_item_once_and_overfill_nobody(db: Databa
     assert len(await desk.rows(db, assignment, assignment.c.ended_at.is_(None))) == 0
 
 
-async def test_accept_and_expiry_and_hangup_at_once_end_in_one_of_them(db: Database, frozen: MovableClock) -> None:
+async def test_accept_and_expiry_and_hangup_at_once_end_in_one_of_them(
+    db: Database, frozen: MovableClock
+) -> None:
     team_id = await desk.a_team(db)
     olena = await desk.an_agent(db, "Olena", team_id, settings={"capacity": {"chat": 20}, "load_max": 1000})
     olena_items = [await desk.arrives(db, team_id=team_id, channel="webchat") for _ in range(4)]
@@ -89,7 +97,10 @@ async def test_accept_and_expiry_and_hangup_at_once_end_in_one_of_them(db: Datab
         await desk.go(db, olena, "break")
 
     results = await asyncio.gather(
-        *(accepts(o) for o in made), *(hangs_up(i.source_id) for i in olena_items[:2]), leaves(), sweep.sweep_offers(db)
+        *(accepts(o) for o in made),
+        *(hangs_up(i.source_id) for i in olena_items[:2]),
+        leaves(),
+        sweep.sweep_offers(db),
     )
     await desk.check_invariants(db)
     outcome = dict(zip([o["item_id"] for o in made], results[:4], strict=True))
@@ -139,7 +150,9 @@ class _Fuse:
             raise CrashError
 
 
-async def test_a_crash_before_any_statement_leaves_nothing_half_done(database_url: str, clock: MovableClock) -> None:
+async def test_a_crash_before_any_statement_leaves_nothing_half_done(
+    database_url: str, clock: MovableClock
+) -> None:
     fragile = Database(database_url, clock=clock, hints=LocalHints(), pool_size=4, synchronous="OFF")
     await fragile.start()
     fuse = _Fuse(fragile)
@@ -177,7 +190,9 @@ async def test_a_crash_before_any_statement_leaves_nothing_half_done(database_ur
         (first, *_) = await desk.open_offers(fragile)
         crashes += await survives(lambda uow: offers.accept(uow, first["id"], first["agent_id"], "a1"))
         (second, *_) = await desk.open_offers(fragile)
-        crashes += await survives(lambda uow: offers.decline(uow, second["id"], second["agent_id"], None, "d1"))
+        crashes += await survives(
+            lambda uow: offers.decline(uow, second["id"], second["agent_id"], None, "d1")
+        )
         await desk.check_invariants(fragile)
         crashes += await survives(lambda uow: presence.set_presence(uow, olena, "offline"))
         await desk.check_invariants(fragile)
@@ -194,7 +209,11 @@ async def test_the_reconciler_repairs_and_tells(db: Database) -> None:
     olena = await desk.an_agent(db, "Olena", team_id)
     await desk.arrives(db, team_id=team_id)
     async with db.transaction() as uow:
-        await uow.execute(agent_slot.update().where(agent_slot.c.agent_id == olena, agent_slot.c.channel == "chat").values(used=3, load=75))
+        await uow.execute(
+            agent_slot.update()
+            .where(agent_slot.c.agent_id == olena, agent_slot.c.channel == "chat")
+            .values(used=3, load=75)
+        )
     async with db.transaction() as uow:
         found = await reconcile.recount(uow)
     assert [(d["channel"], d["used"], d["held"]) for d in found] == [("chat", 3, 0)]
