@@ -20,6 +20,7 @@ from api.layer.problems import problems
 from api.metrics import METRICS, Metrics, measured, show_metrics
 from api.refused import REFUSALS, Refusals
 from api.registry import ENDPOINTS
+from api.static_files import add_static
 from crm_core.inboxes import InboxCache
 from crm_core.services import Services
 
@@ -51,6 +52,7 @@ def build_app(services: Services, *, check_answers: bool = False) -> web.Applica
     add_docs(app, build_document(ENDPOINTS, version=services.settings.version))
     add_hooks(app)
     add_chat(app)
+    add_static(app)
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/metrics", show_metrics)
