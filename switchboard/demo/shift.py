@@ -47,6 +47,7 @@ class Worker:
     me: int = 0
     _todo: "asyncio.Queue[int]" = field(default_factory=asyncio.Queue)
     _queued: set[int] = field(default_factory=set)
+    _mine: set[int] = field(default_factory=set)
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
 
     async def run(self) -> None:
@@ -59,6 +60,7 @@ class Worker:
             self.online.set()
             mine = await self._call("GET", "/inquiries?assignee_id=me&status=new,open&limit=20")
             for row in mine["items"]:
+                self._mine.add(row["id"])
                 self._queue(row["id"])
             self._do(self._work())
             async for item in feed:
@@ -86,10 +88,13 @@ class Worker:
         if kind == "offer.made" and data.get("offer", {}).get("agent_id") == self.me:
             self._do(self._answer_offer(data["offer"]))
         elif kind == "inquiry.assigned" and data.get("agent_id") == self.me:
+            self._mine.add(frame["inquiry_id"])
             self._queue(frame["inquiry_id"])
+        elif kind in ("inquiry.assigned", "inquiry.unassigned"):
+            self._mine.discard(frame["inquiry_id"])
         elif kind == "message.added" and data["message"]["author"]["kind"] == "customer":
-            # Whose it is shows when it is opened; colleagues' work is left alone then.
-            self._queue(frame["inquiry_id"])
+            if frame["inquiry_id"] in self._mine:
+                self._queue(frame["inquiry_id"])
         elif (
             kind == "presence.changed"
             and frame["subject"]["id"] == self.me

@@ -100,8 +100,9 @@ class DemoProcess:
         self.process.stderr.close()
 
     def troubles(self) -> list[str]:
+        """Errors, and whatever went wrong with the demo's own people."""
         return [
-            line for line in self.err if re.search(r"\[(error|critical|warning) |Traceback|Exception", line)
+            x for x in self.err if re.search(r"\[(error|critical) |\[warning .*demo_|Traceback|Exception", x)
         ]
 
 
