@@ -90,7 +90,7 @@ async def clocks_of(
         some.c.id.desc(),
     )
     statement = (
-        select(*(some.c[name] for name in sla_clock.c.keys()))
+        select(*(some.c[column.name] for column in sla_clock.c))
         .where(some.c.state.in_(store.LIVE) | (some.c.nth <= _ENDED_SHOWN))
         .order_by(some.c.inquiry_id, *order)
     )
