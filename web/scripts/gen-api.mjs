@@ -15,9 +15,11 @@ if (!existsSync(join(web, 'openapi.json'))) {
   console.log('No web/openapi.json: nothing to generate.')
   process.exit(0)
 }
+// The npm that runs this script, not the one on the PATH: a Node from a Python wheel has a broken one there.
+const npm = process.env.npm_execpath
 const run = spawnSync(
-  'npm',
-  ['exec', '--yes', '--package=openapi-typescript@7.13', '--package=typescript@5.9', '--', 'openapi-typescript', 'openapi.json', '-o', 'shared/openapi.gen.ts', '--default-non-nullable=false'],
+  npm ? process.execPath : 'npm',
+  [...(npm ? [npm] : []), 'exec', '--yes', '--package=openapi-typescript@7.13', '--package=typescript@5.9', '--', 'openapi-typescript', 'openapi.json', '-o', 'shared/openapi.gen.ts', '--default-non-nullable=false'],
   { cwd: web, stdio: 'inherit' },
 )
 process.exit(run.status ?? 1)
