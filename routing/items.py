@@ -12,7 +12,7 @@ from sqlalchemy import delete, func, insert, select
 from crm_core.clock import MINUTE
 from crm_core.db.uow import UnitOfWork
 from crm_core.schema import agent, agent_skill, contact, conversation, inbox, inquiry, team, team_member
-from routing import apply, capacity, machine, match, reasons, store
+from routing import apply, capacity, machine, match, reasons, steps, store
 from routing.model import QUEUED, Channel, Item, ItemState, Requirements, RowLike
 from routing.order import OrderKey, order_key
 from routing.schema import queue_entry, work_item
@@ -243,6 +243,20 @@ async def move_to_team(uow: UnitOfWork, item: Item, team_id: int | None) -> Item
     return await requeue(
         uow, item, machine.Requeued(held=held, cause="team_changed", team_id=team_id), "team_changed"
     )
+
+
+async def widen(uow: UnitOfWork, inquiry_id: int, *, to_last: bool = False) -> Item | None:
+    """Open the next ring of a waiting item now, or with `to_last` all of them: its deadline is near."""
+    item = await store.lock_live(uow, "inquiry", inquiry_id)
+    if item is None or item.state != ItemState.WAITING:
+        return item
+    team_ = await store.team_context(uow.conn, item.team_id)
+    last = len(steps.plan(item, team_.settings)) - 1
+    wanted = last if to_last else min(item.step_no + 1, last)
+    if wanted <= item.step_no:
+        return item
+    wider = await apply.save(uow, item, replace(item, step_no=wanted, step_entered_at=uow.now))
+    return await match.route_item(uow, wider, "sla_step", team=team_)
 
 
 async def refit(uow: UnitOfWork, inquiry_id: int) -> Item | None:

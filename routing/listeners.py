@@ -105,6 +105,13 @@ async def on_clock(uow: UnitOfWork, event: DomainEvent) -> None:
         await items.rekey(uow, event.inquiry_id)
 
 
+async def on_sla_step(uow: UnitOfWork, event: DomainEvent) -> None:
+    """A step of the SLA asks for more people to be asked."""
+    action = event.payload.get("action")
+    if event.inquiry_id is not None and action in ("widen_routing", "add_overflow_team", "broadcast_offer"):
+        await items.widen(uow, event.inquiry_id, to_last=action != "widen_routing")
+
+
 async def _status_changed(uow: UnitOfWork, row: Mapping[str, Any], old: str, new: str) -> None:
     if new in _DONE:
         await items.finish(uow, "inquiry", row["id"], "merged" if row["merged_into_id"] else new)
@@ -146,4 +153,5 @@ LISTENERS: dict[str, list[Listener]] = {
     "contact.updated": [on_contact_updated],
     "call.updated": [on_call],
     "sla.retargeted": [on_clock],
+    "sla.step": [on_sla_step],
 }

@@ -255,10 +255,10 @@ async def check_invariants(db: Database) -> None:
     for slot in await rows(db, agent_slot):
         assert slot["used"] >= 0
         assert slot["used"] <= slot["max"] or slot["agent_id"] in forced, slot
-    offers = {}
+    offers: dict[int, list[dict[str, Any]]] = {}
     for o in await open_offers(db):
         offers.setdefault(o["item_id"], []).append(o)
-    live = {}
+    live: dict[int, dict[str, Any]] = {}
     for a in await rows(db, assignment, assignment.c.ended_at.is_(None)):
         assert a["item_id"] not in live
         live[a["item_id"]] = a
@@ -277,4 +277,4 @@ async def check_invariants(db: Database) -> None:
             assert keys == {row["order_key"]}
 
 
-__all__ = ["T0", "agent_state", "event_table"]
+__all__ = ["T0", "agent_slot", "agent_state", "event_table", "inquiry"]

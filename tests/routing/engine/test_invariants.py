@@ -4,6 +4,7 @@ import asyncio
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,6 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from sqlalchemy import delete, insert
+from typing_extensions import override
 
 from crm_core import inquiries
 from crm_core.db.engine import Database
@@ -54,6 +56,7 @@ class Bureau(RuleBasedStateMachine):
         await db.start()
         return db
 
+    @override
     def teardown(self) -> None:
         self.runner.run(self.db.close())
         self.runner.close()
@@ -209,7 +212,7 @@ class Bureau(RuleBasedStateMachine):
                 left -= part
                 self.clock.advance(part)
                 for agent_id in self.agents if alive else ():
-                    await self._do(lambda uow, a=agent_id: presence.heartbeat(uow, a))
+                    await self._do(partial(presence.heartbeat, agent_id=agent_id))
             for _, sweeper in sweep.SWEEPERS:
                 await sweeper(self.db)
 

@@ -356,3 +356,25 @@ async def test_an_agent_who_leaves_for_the_day_hands_his_work_on(db: Database, f
     assert {i["owner_id"] for i in await desk.rows(db, work_item)} == {ihor}
     assert await desk.used(db, olena, "async") == 0
     await desk.check_invariants(db)
+
+
+async def test_a_step_of_the_sla_opens_the_next_ring(db: Database) -> None:
+    support = await desk.a_team(db, settings={})
+    sales = await desk.a_team(db, "Sales", settings={"overflow": [support]})
+    olena = await desk.an_agent(db, "Olena", support)
+    row = await opened(db, team_id=sales)
+    before = await only_item(db)
+    assert (before["state"], before["step_no"]) == ("waiting", 0)
+    async with db.transaction() as uow:
+        await uow.emit(
+            DomainEvent(
+                kind="sla.step",
+                subject_kind="inquiry",
+                subject_id=row["id"],
+                inquiry_id=row["id"],
+                payload={"action": "widen_routing"},
+            )
+        )
+    after = await only_item(db)
+    assert (after["state"], after["owner_id"], after["step_no"]) == ("assigned", olena, 1)
+    await desk.check_invariants(db)
