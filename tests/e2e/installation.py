@@ -32,8 +32,13 @@ class Process:
     def start(self) -> None:
         with self.log.open("ab") as out:
             self.popen = subprocess.Popen(
-                [sys.executable, "-m", "switchboard.cli", *self.command], cwd=ROOT, env=dict(self.env),
-                stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+                [sys.executable, "-m", "switchboard.cli", *self.command],
+                cwd=ROOT,
+                env=dict(self.env),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+            )
 
     def kill(self) -> None:
         """SIGKILL, as bad luck does it."""
@@ -86,9 +91,13 @@ class Installation:
     def environment(self) -> dict[str, str]:
         env = {k: v for k, v in os.environ.items() if not k.startswith("SWITCHBOARD_")}
         env |= {
-            "SWITCHBOARD_DATA_DIR": str(self.directory), "SWITCHBOARD_DATABASE_URL": self.database_url,
-            "SWITCHBOARD_SECRET_KEY": "k" * 40, "SWITCHBOARD_CLOCK_FILE": str(self.clock_file),
-            "SWITCHBOARD_LOG_FORMAT": "json", "PYTHONPATH": str(ROOT), **self.settings,
+            "SWITCHBOARD_DATA_DIR": str(self.directory),
+            "SWITCHBOARD_DATABASE_URL": self.database_url,
+            "SWITCHBOARD_SECRET_KEY": "k" * 40,
+            "SWITCHBOARD_CLOCK_FILE": str(self.clock_file),
+            "SWITCHBOARD_LOG_FORMAT": "json",
+            "PYTHONPATH": str(ROOT),
+            **self.settings,
         }
         if self.redis_url:
             env["SWITCHBOARD_REDIS_URL"] = self.redis_url
@@ -106,11 +115,15 @@ class Installation:
         env = self.environment()
         if not self.webs and not self.workers:
             if self.redis_url:
-                self.webs = [self._process("web", n, ("web", "--port", str(_free_port())), env) for n in (1, 2)]
+                self.webs = [
+                    self._process("web", n, ("web", "--port", str(_free_port())), env) for n in (1, 2)
+                ]
                 self.lmtp_port = _free_port()
                 with_mail = env | {"SWITCHBOARD_LMTP_PORT": str(self.lmtp_port)}
-                self.workers = [self._process("worker", 1, ("worker",), with_mail),
-                                self._process("worker", 2, ("worker",), env)]
+                self.workers = [
+                    self._process("worker", 1, ("worker",), with_mail),
+                    self._process("worker", 2, ("worker",), env),
+                ]
             else:
                 self.lmtp_port = _free_port()
                 with_mail = env | {"SWITCHBOARD_LMTP_PORT": str(self.lmtp_port)}
@@ -176,11 +189,14 @@ async def _until(condition: Any, process: Process, *, timeout: float = 60) -> No
 
 
 @asynccontextmanager
-async def installation(directory: Path, database_url: str, redis_url: str | None, **settings: str
-                       ) -> AsyncIterator[Installation]:
+async def installation(
+    directory: Path, database_url: str, redis_url: str | None, **settings: str
+) -> AsyncIterator[Installation]:
     """A started installation on a migrated database; ended at the end of the block."""
     directory.mkdir(parents=True, exist_ok=True)
-    made = Installation(directory=directory, database_url=database_url, redis_url=redis_url, settings=settings)
+    made = Installation(
+        directory=directory, database_url=database_url, redis_url=redis_url, settings=settings
+    )
     try:
         await made.start()
         yield made
