@@ -68,4 +68,6 @@ def _moment(said: str, facts: Facts) -> Answer:
     at = when.instant(wish, now=facts.now, zone=facts.zone)
     if at is None:
         return Answer(problem="bad_time")
-    return Answer(datetime.fromtimestamp(at / 1000, UTC).astimezone(ZoneInfo(facts.zone)).isoformat(timespec="minutes"))
+    return Answer(
+        datetime.fromtimestamp(at / 1000, UTC).astimezone(ZoneInfo(facts.zone)).isoformat(timespec="minutes")
+    )

@@ -58,7 +58,7 @@ def ask_time(turn: Turn, *, after: int | None = None, until: int | None = None, 
         turn.say(turn.fill(node.text) if node.text is not None else turn.phrase("callback_time"))
     rows: list[tuple[Button, ...]] = [(turn.button("button_asap", ASAP),)]
     buttons = [Button(label=_label(turn, at), value=f"{SLOT_PREFIX}{at}") for at in slots]
-    rows.extend(tuple(buttons[i:i + 2]) for i in range(0, len(buttons), 2))
+    rows.extend(tuple(buttons[i : i + 2]) for i in range(0, len(buttons), 2))
     turn.flush((*rows, *turn.person_row()))
 
 
@@ -80,7 +80,6 @@ def hear(turn: Turn, heard: Input) -> str | None:
         case NotBooked():
             _refused(turn, heard.code)
         case SharedPhone():
-            turn.phone = heard.e164
             _take_phone(turn, heard.e164)
         case Pressed(value=value):
             _pressed(turn, value)
@@ -104,7 +103,7 @@ def _take_phone(turn: Turn, e164: str, *, typed: bool = False) -> None:
         turn.phone = None
         _missed(turn, "not_callable")
         return
-    turn.phone = e164
+    turn.learn_phone(e164)
     turn.set(phone=e164, misses=0, substance=True)
     turn.answer("phone", e164)
     ask_time(turn)
@@ -115,10 +114,14 @@ def _pressed(turn: Turn, value: str) -> None:
         ask_phone(turn)
     elif value == ASAP:
         _as_soon_as_possible(turn)
-    elif value.startswith(SLOT_PREFIX) and value[len(SLOT_PREFIX):].isascii() and value[len(SLOT_PREFIX):].isdigit():
-        _chosen(turn, int(value[len(SLOT_PREFIX):][:16]))
+    elif value.startswith(SLOT_PREFIX) and _digits(value[len(SLOT_PREFIX) :]):
+        _chosen(turn, int(value[len(SLOT_PREFIX) :][:16]))
     else:
         ask_time(turn)
+
+
+def _digits(text: str) -> bool:
+    return text.isascii() and text.isdigit()
 
 
 def _time_written(turn: Turn, text: str) -> None:
@@ -130,7 +133,7 @@ def _time_written(turn: Turn, text: str) -> None:
         _as_soon_as_possible(turn)
         return
     slots = turn.state.slots
-    if said.isascii() and said.isdigit() and 1 <= int(said[:3]) <= len(slots):
+    if _digits(said) and 1 <= int(said[:3]) <= len(slots):
         _chosen(turn, slots[int(said) - 1])
         return
     for at in slots:

@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 from sqlalchemy import func, select, update
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError
 
 from bots import engine, facts, wishes
 from bots.flow import Flow
@@ -61,14 +61,25 @@ async def on_message(uow: UnitOfWork, event: DomainEvent) -> None:
         await _person_took_over(uow, current, reason="agent_wrote")
         return
     account, person = context.get("inbox"), context.get("contact")
-    if message["author_kind"] != "customer" or message["direction"] != "in" or account is None or person is None:
+    if (
+        message["author_kind"] != "customer"
+        or message["direction"] != "in"
+        or account is None
+        or person is None
+    ):
         return
     if not current["held_by_bot"] and account["flow_key"] is None:
         return
     if message["automatic"]:
         return
-    scene = Scene(inquiry=current, conversation=context["conversation"], contact=person, inbox=account,
-                  message_id=message["id"], group=bool(message["meta"].get("group")))
+    scene = Scene(
+        inquiry=current,
+        conversation=context["conversation"],
+        contact=person,
+        inbox=account,
+        message_id=message["id"],
+        group=bool(message["meta"].get("group")),
+    )
     await _guarded(uow, scene, heard_in(message))
 
 
@@ -101,8 +112,10 @@ async def _close(uow: UnitOfWork, conversation_id: int | None, state: str) -> No
     if conversation_id is None:
         return
     await uow.execute(
-        update(dialog).where(dialog.c.conversation_id == conversation_id, dialog.c.state == "active")
-        .values(state=state, idle_at=None, updated_at=uow.now, version=dialog.c.version + 1))
+        update(dialog)
+        .where(dialog.c.conversation_id == conversation_id, dialog.c.state == "active")
+        .values(state=state, idle_at=None, updated_at=uow.now, version=dialog.c.version + 1)
+    )
 
 
 # --- one turn -----------------------------------------------------------------------------------------------------
@@ -122,39 +135,70 @@ def heard_in(message: Mapping[str, Any]) -> Input:
     command = _COMMAND.match(text.strip())
     payload = (command.group(2) or "").strip() if command else ""
     files = (bool(message.get("attachments")) or not text.strip()) and meta.get("media") != "sticker"
-    return Said(text=text, files=files, command=command.group(1).lower() if command else None,
-                payload=payload if _PAYLOAD.fullmatch(payload) else None)
+    return Said(
+        text=text,
+        files=files,
+        command=command.group(1).lower() if command else None,
+        payload=payload if _PAYLOAD.fullmatch(payload) else None,
+    )
 
 
 async def _guarded(uow: UnitOfWork, scene: Scene, heard: Input) -> None:
     try:
         async with uow.savepoint():
             await _turn(uow, scene, heard)
-    except (OperationalError, InterfaceError):
-        raise  # the database's trouble, not the dialog's: the whole transaction is tried again
     except Exception as failure:
-        if isinstance(failure, DBAPIError) and getattr(failure.orig, "sqlstate", None) in ("40001", "40P01"):
-            raise
-        log.exception("dialog_failed", conversation_id=scene.conversation["id"], inquiry_id=scene.inquiry["id"])
+        if isinstance(failure, DBAPIError) and _will_pass(failure):
+            raise  # the database's trouble, not the dialog's: the whole transaction is tried again
+        log.exception(
+            "dialog_failed", conversation_id=scene.conversation["id"], inquiry_id=scene.inquiry["id"]
+        )
         error = f"{type(failure).__name__}: {failure}"
         await _give_up(uow, scene, reason="bot_failed", alarm="bot_failed", error=error)
+
+
+def _will_pass(failure: DBAPIError) -> bool:
+    """Lost connections, deadlocks, locks and shutdowns, by their classes
+    (https://www.postgresql.org/docs/current/errcodes-appendix.html); SQLite has words only.
+    """
+    state = getattr(failure.orig, "sqlstate", None)
+    if state is not None:
+        return str(state)[:2] in ("08", "40", "53", "55", "57")
+    return (
+        failure.connection_invalidated or isinstance(failure, InterfaceError) or "locked" in str(failure.orig)
+    )
 
 
 async def _give_up(uow: UnitOfWork, scene: Scene, *, reason: str, alarm: str, **facts_of_it: Any) -> None:
     """People get it at once, and those who care for the bot hear why."""
     await _close(uow, scene.conversation["id"], "handed_off")
-    await uow.emit(DomainEvent(
-        kind="alarm.raised", subject_kind="inbox", subject_id=scene.inbox["id"], inquiry_id=scene.inquiry["id"],
-        conversation_id=scene.conversation["id"], audience=SUPERVISORS,
-        payload={"alarm": alarm, "flow_key": scene.inbox["flow_key"],
-                 **{k: str(v)[:300] for k, v in facts_of_it.items()}}))
+    await uow.emit(
+        DomainEvent(
+            kind="alarm.raised",
+            subject_kind="inbox",
+            subject_id=scene.inbox["id"],
+            inquiry_id=scene.inquiry["id"],
+            conversation_id=scene.conversation["id"],
+            audience=SUPERVISORS,
+            payload={
+                "alarm": alarm,
+                "flow_key": scene.inbox["flow_key"],
+                **{k: str(v)[:300] for k, v in facts_of_it.items()},
+            },
+        )
+    )
     await inquiries.hand_off(uow, scene.inquiry["id"], actor="bot", reason=reason)
 
 
 async def _turn(uow: UnitOfWork, scene: Scene, heard: Input) -> None:
     row = await uow.row(
-        uow.lock(select(dialog).where(dialog.c.conversation_id == scene.conversation["id"])
-                 .order_by(dialog.c.state != "active", dialog.c.id.desc()).limit(1)))
+        uow.lock(
+            select(dialog)
+            .where(dialog.c.conversation_id == scene.conversation["id"])
+            .order_by(dialog.c.state != "active", dialog.c.id.desc())
+            .limit(1)
+        )
+    )
     active = row is not None and row["state"] == "active"
     held = bool(scene.inquiry["held_by_bot"])
     if held and scene.group:
@@ -167,7 +211,11 @@ async def _turn(uow: UnitOfWork, scene: Scene, heard: Input) -> None:
     if not active and not held and not _maybe_for_bot(heard):
         return
     continues = row is not None and (active or not held)
-    found = await load_flow(uow.conn, row["flow_key"], row["flow_version"]) if row is not None and continues else None
+    found = (
+        await load_flow(uow.conn, row["flow_key"], row["flow_version"])
+        if row is not None and continues
+        else None
+    )
     if found is None:
         if active:
             await _close(uow, scene.conversation["id"], "ended")
@@ -179,8 +227,15 @@ async def _turn(uow: UnitOfWork, scene: Scene, heard: Input) -> None:
             await _give_up(uow, scene, reason="no_flow", alarm="flow_missing")
         return
     flow, version = found
-    known = await facts.gather(uow, flow, inquiry=scene.inquiry, conversation=scene.conversation,
-                               contact=scene.contact, inbox=scene.inbox, group=scene.group)
+    known = await facts.gather(
+        uow,
+        flow,
+        inquiry=scene.inquiry,
+        conversation=scene.conversation,
+        contact=scene.contact,
+        inbox=scene.inbox,
+        group=scene.group,
+    )
     if row is not None and continues:
         state, actions = engine.step(flow, _state_of(row), heard, known)
         dialog_id = int(row["id"])
@@ -192,11 +247,14 @@ async def _turn(uow: UnitOfWork, scene: Scene, heard: Input) -> None:
         if not actions and state.status != "active":
             return
         dialog_id = await _insert(uow, scene, flow, version, state)
-    current = wishes.Current(inquiry=dict(scene.inquiry), conversation=scene.conversation, contact=scene.contact)
+    current = wishes.Current(
+        inquiry=dict(scene.inquiry), conversation=scene.conversation, contact=scene.contact
+    )
     for step in range(_MAX_STEPS):
         await _save(uow, dialog_id, scene, flow, state)
-        outcome = await wishes.carry_out(uow, flow, state, actions, current,
-                                         dedupe=f"dialog:{dialog_id}:{scene.message_id}:{step}")
+        outcome = await wishes.carry_out(
+            uow, flow, state, actions, current, dedupe=f"dialog:{dialog_id}:{scene.message_id}:{step}"
+        )
         if outcome is None:
             return
         state, actions = engine.step(flow, state, outcome, known)
@@ -211,28 +269,46 @@ def _maybe_for_bot(heard: Input) -> bool:
 def _state_of(row: Mapping[str, Any]) -> State:
     kept = {k: v for k, v in row["vars"].items() if k in _STATE_FIELDS}
     kept["slots"] = tuple(kept.get("slots", ()))
-    return State(node=row["node"], language=row["language"], status=row["state"], misses=row["misses"], **kept)
+    return State(
+        node=row["node"], language=row["language"], status=row["state"], misses=row["misses"], **kept
+    )
 
 
 def _values(uow: UnitOfWork, scene: Scene, flow: Flow, state: State) -> dict[str, Any]:
     kept = {k: v for k, v in dataclasses.asdict(state).items() if k in _STATE_FIELDS}
     waits = state.status == "active"
     return {
-        "inquiry_id": scene.inquiry["id"], "node": state.node, "language": state.language, "state": state.status,
-        "misses": state.misses, "vars": kept, "updated_at": uow.now,
+        "inquiry_id": scene.inquiry["id"],
+        "node": state.node,
+        "language": state.language,
+        "state": state.status,
+        "misses": state.misses,
+        "vars": kept,
+        "updated_at": uow.now,
         "idle_at": uow.now + flow.rules.idle_minutes * MINUTE if waits else None,
     }
 
 
 async def _insert(uow: UnitOfWork, scene: Scene, flow: Flow, version: int, state: State) -> int:
-    return await uow.insert(dialog, {
-        **_values(uow, scene, flow, state), "conversation_id": scene.conversation["id"],
-        "flow_key": scene.inbox["flow_key"], "flow_version": version, "version": 1, "created_at": uow.now})
+    return await uow.insert(
+        dialog,
+        {
+            **_values(uow, scene, flow, state),
+            "conversation_id": scene.conversation["id"],
+            "flow_key": scene.inbox["flow_key"],
+            "flow_version": version,
+            "version": 1,
+            "created_at": uow.now,
+        },
+    )
 
 
 async def _save(uow: UnitOfWork, dialog_id: int, scene: Scene, flow: Flow, state: State) -> None:
-    await uow.execute(update(dialog).where(dialog.c.id == dialog_id)
-                      .values(**_values(uow, scene, flow, state), version=dialog.c.version + 1))
+    await uow.execute(
+        update(dialog)
+        .where(dialog.c.id == dialog_id)
+        .values(**_values(uow, scene, flow, state), version=dialog.c.version + 1)
+    )
 
 
 # --- silence ------------------------------------------------------------------------------------------------------
@@ -240,9 +316,18 @@ async def sweep_idle(db: Database) -> int | None:
     """Dialogs whose customer fell silent, each in a transaction of its own. Returns the next due instant (ms)."""
     now = db.clock.now_ms()
     async with db.reading() as conn:
-        due = (await conn.execute(
-            select(dialog.c.id).where(dialog.c.idle_at.is_not(None), dialog.c.idle_at <= now)
-            .order_by(dialog.c.idle_at).limit(_BATCH))).scalars().all()
+        due = (
+            (
+                await conn.execute(
+                    select(dialog.c.id)
+                    .where(dialog.c.idle_at.is_not(None), dialog.c.idle_at <= now)
+                    .order_by(dialog.c.idle_at)
+                    .limit(_BATCH)
+                )
+            )
+            .scalars()
+            .all()
+        )
     for dialog_id in due:
         try:
             async with db.transaction() as uow:
@@ -251,11 +336,15 @@ async def sweep_idle(db: Database) -> int | None:
             log.exception("idle_failed", dialog_id=dialog_id)
             async with db.transaction() as uow:
                 # Not at once again: a dialog that cannot be ended must not keep the others waiting.
-                await uow.execute(update(dialog).where(dialog.c.id == dialog_id, dialog.c.idle_at <= now)
-                                  .values(idle_at=uow.now + MINUTE))
+                await uow.execute(
+                    update(dialog)
+                    .where(dialog.c.id == dialog_id, dialog.c.idle_at <= now)
+                    .values(idle_at=uow.now + MINUTE)
+                )
     async with db.reading() as conn:
-        following = (await conn.execute(
-            select(func.min(dialog.c.idle_at)).where(dialog.c.idle_at.is_not(None)))).scalar()
+        following = (
+            await conn.execute(select(func.min(dialog.c.idle_at)).where(dialog.c.idle_at.is_not(None)))
+        ).scalar()
     return int(following) if following is not None else None
 
 
@@ -274,4 +363,6 @@ async def _fell_silent(uow: UnitOfWork, dialog_id: int) -> None:
     if request is None or thread is None or person is None or account is None or request["status"] in _OVER:
         await _close(uow, row["conversation_id"], "ended")
         return
-    await _guarded(uow, Scene(inquiry=dict(request), conversation=thread, contact=person, inbox=account), Silence())
+    await _guarded(
+        uow, Scene(inquiry=dict(request), conversation=thread, contact=person, inbox=account), Silence()
+    )

@@ -30,23 +30,44 @@ def _calendar(spec: str) -> Calendar | None:
         return None
 
 
-async def gather(uow: UnitOfWork, flow: Flow, *, inquiry: Mapping[str, Any], conversation: Mapping[str, Any],
-                 contact: Mapping[str, Any], inbox: Mapping[str, Any], group: bool = False) -> Facts:
+async def gather(
+    uow: UnitOfWork,
+    flow: Flow,
+    *,
+    inquiry: Mapping[str, Any],
+    conversation: Mapping[str, Any],
+    contact: Mapping[str, Any],
+    inbox: Mapping[str, Any],
+    group: bool = False,
+) -> Facts:
     """The facts for one turn."""
     from routing.callbacks.plan import zones_of
 
     calendars = await _calendars(uow, flow, inquiry["team_id"])
     number = await uow.scalar(
-        select(identity.c.value).where(identity.c.contact_id == contact["id"], identity.c.kind == "phone")
-        .order_by(identity.c.verified_at.is_(None), identity.c.last_seen_at.desc()).limit(1))
+        select(identity.c.value)
+        .where(identity.c.contact_id == contact["id"], identity.c.kind == "phone")
+        .order_by(identity.c.verified_at.is_(None), identity.c.last_seen_at.desc())
+        .limit(1)
+    )
     here = calendars.get(flow.team) or calendars.get(None)
     default_zone = here.spec.tz if here is not None else DEFAULT_ZONE
     zones = zones_of(number or "", contact_zone=contact["timezone"], default_zone=default_zone)
     return Facts(
-        now=uow.now, channel=conversation["channel"], kind=inquiry["kind"], name=contact["name"], phone=number,
-        zone=zones.shown, zone_known=zones.source != "default", calendars=calendars,
-        languages=(conversation["language"], contact["locale"], inbox["language"]), region=inbox["region"],
-        number=inquiry["id"], can_share_contact=conversation["channel"] == "telegram" and not group)
+        now=uow.now,
+        channel=conversation["channel"],
+        kind=inquiry["kind"],
+        name=contact["name"],
+        phone=number,
+        zone=zones.shown,
+        zone_source=zones.source,
+        office_zone=default_zone,
+        calendars=calendars,
+        languages=(conversation["language"], contact["locale"], inbox["language"]),
+        region=inbox["region"],
+        number=inquiry["id"],
+        can_share_contact=conversation["channel"] == "telegram" and not group,
+    )
 
 
 async def _calendars(uow: UnitOfWork, flow: Flow, team_id: int | None) -> dict[str | None, Calendar | None]:
@@ -56,7 +77,8 @@ async def _calendars(uow: UnitOfWork, flow: Flow, team_id: int | None) -> dict[s
     rows = await uow.rows(
         select(team.c.id, team.c.name, calendar_table.c.spec)
         .outerjoin(calendar_table, calendar_table.c.id == team.c.calendar_id)
-        .where(or_(team.c.name.in_(names), team.c.id == team_id)))
+        .where(or_(team.c.name.in_(names), team.c.id == team_id))
+    )
     found: dict[str | None, Calendar | None] = {}
     for row in rows:
         hours = None if row["spec"] is None else _calendar(json.dumps(row["spec"], sort_keys=True))

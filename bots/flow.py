@@ -26,10 +26,8 @@ MAX_PER_ROW = 8
 MAX_VALUE_BYTES = 50
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
-Local = Annotated[dict[str, Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]],
-                  Field(min_length=1)]
-Label = Annotated[dict[str, Annotated[str, Field(min_length=1, max_length=MAX_LABEL)]],
-                  Field(min_length=1)]
+Local = Annotated[dict[str, Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]], Field(min_length=1)]
+Label = Annotated[dict[str, Annotated[str, Field(min_length=1, max_length=MAX_LABEL)]], Field(min_length=1)]
 Short = Annotated[str, Field(min_length=1, max_length=120)]
 Tag = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_:.-]{0,39}$")]
 Outcome = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]{0,19}$")]
@@ -75,7 +73,9 @@ class Ask(_Part):
     kind: Literal["ask"]
     text: Local
     save_as: Name
-    validate_as: Literal["text", "phone", "email", "number", "date_time"] = Field(default="text", alias="validate")
+    validate_as: Literal["text", "phone", "email", "number", "date_time"] = Field(
+        default="text", alias="validate"
+    )
     retries: Annotated[int, Field(ge=0, le=5)] | None = None
     error: Local | None = None
     optional: bool = False
@@ -173,7 +173,8 @@ class Problem:
 @dataclass(frozen=True)
 class Flow:
     """A checked flow. `callback` is the node that books calls, `topics` the menu offered for refining; both may be
-    None. `warnings` are for the author: nothing in them stops a dialog."""
+    None. `warnings` are for the author: nothing in them stops a dialog.
+    """
 
     name: str
     bot_name: Mapping[str, str]
@@ -270,13 +271,18 @@ def _read(data: Any, found: list[Problem]) -> tuple[_Head | None, dict[str, Node
 def _node(name: str, body: Any, found: list[Problem]) -> Node | None:
     loc: yaml_text.Loc = ("nodes", name)
     if not _NAME(name):
-        found.append(Problem(loc, "a node's name is 1 to 40 small letters, digits and _, beginning with a letter"))
+        found.append(
+            Problem(loc, "a node's name is 1 to 40 small letters, digits and _, beginning with a letter")
+        )
         return None
     kind = body.get("kind") if isinstance(body, dict) else None
     model = _KINDS.get(kind) if isinstance(kind, str) else None
     if model is None:
-        found.append(Problem((*loc, "kind") if isinstance(body, dict) else loc,
-                             f"kind must be one of {', '.join(_KINDS)}"))
+        found.append(
+            Problem(
+                (*loc, "kind") if isinstance(body, dict) else loc, f"kind must be one of {', '.join(_KINDS)}"
+            )
+        )
         return None
     try:
         return model.model_validate(body)  # type: ignore[return-value]
@@ -286,8 +292,13 @@ def _node(name: str, body: Any, found: list[Problem]) -> Node | None:
 
 
 def _NAME(name: str) -> bool:  # noqa: N802 - the check that belongs to `Name`
-    return len(name) <= 40 and name.isascii() and name[:1].islower() and name.replace("_", "a").isalnum() and (
-        name == name.lower())
+    return (
+        len(name) <= 40
+        and name.isascii()
+        and name[:1].islower()
+        and name.replace("_", "a").isalnum()
+        and (name == name.lower())
+    )
 
 
 def _problems_of(error: ValidationError, prefix: yaml_text.Loc) -> Iterable[Problem]:
@@ -309,7 +320,9 @@ def _invalid(errors: list[dict[str, Any]]) -> Invalid:
     first = errors[0]
     where = ".".join(str(part) for part in first["loc"])
     line = f"line {first['line']}: " if "line" in first else ""
-    return Invalid(f"{line}{where + ': ' if where else ''}{first['msg']}", code="bad_flow", params={"errors": errors})
+    return Invalid(
+        f"{line}{where + ': ' if where else ''}{first['msg']}", code="bad_flow", params={"errors": errors}
+    )
 
 
 def _first_menu(start: str, nodes: Mapping[str, Node]) -> str | None:

@@ -77,8 +77,9 @@ def _marks(nodes: Mapping[str, Any]) -> Iterator[Found]:
             yield ("nodes", name), f"its buttons cannot be told from those of {twin!r}; choose another name"
 
 
-def _text(text: Mapping[str, str], loc: tuple[str | int, ...], languages: list[str], answers: set[str]
-          ) -> Iterator[Found]:
+def _text(
+    text: Mapping[str, str], loc: tuple[str | int, ...], languages: list[str], answers: set[str]
+) -> Iterator[Found]:
     missing = [lang for lang in languages if lang not in text]
     if missing:
         yield loc, f"the text is missing in: {', '.join(missing)}"
@@ -112,7 +113,9 @@ def _choices(node: Any, loc: tuple[str | int, ...], languages: list[str]) -> Ite
 
 def _circles(nodes: Mapping[str, Any]) -> Iterator[Found]:
     """Nodes that lead back to themselves without anybody being asked. `ask_contact` counts as not waiting if it may
-    be skipped because the number is known."""
+    be skipped because the number is known.
+    """
+
     def passes(node: Any) -> bool:
         return node.kind in _KINDS_WITHOUT_WAIT or (node.kind == "ask_contact" and node.skip_if_known)
 
@@ -153,4 +156,7 @@ def warnings(head: Any, nodes: Mapping[str, Any]) -> Iterator[Found]:
         if name not in reached:
             yield ("nodes", name), "nothing leads to this node"
     if not any(node.kind == "handoff" for node in nodes.values()):
-        yield ("nodes",), "no node of kind handoff: people get a request only by word, silence or misunderstanding"
+        yield (
+            ("nodes",),
+            "no node of kind handoff: people get a request only by word, silence or misunderstanding",
+        )

@@ -15,19 +15,25 @@ _CYRILLIC = re.compile(r"[а-яіїєґё]", re.IGNORECASE)
 _LATIN = re.compile(r"[a-z]", re.IGNORECASE)
 _NOT_WORD = re.compile(r"[^\w']+|_+")
 _APOSTROPHES = re.compile("[\u2019\u02bc\u2018`\u00b4]")
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 #: commonest words that tell English from a name, a brand or Ukrainian written in Latin letters
-_ENGLISH = frozenset(
-    "a an and are can do does for have hello help how i i'd i'm in is it me my need of on please the there to want was "
-    "we what when where with would you your hi tour tours trip price".split()
+_ENGLISH = _words(
+    "a an and are can do does for have hello help how i i'd i'm in is it me my need of on please the "
+    "there to want was we what when where with would you your hi tour tours trip price"
 )
 #: words that differ between Ukrainian and Russian though their letters do not
-_UK_WORDS = frozenset(
-    "що як де коли чи та дуже треба потрібно хочу будь ласка добрий доброго дня вечора ранку вітаю тур скільки "
-    "можна на мене мені менi вже лише також поїхати зателефонуйте передзвоніть дякую допоможіть".split()
+_UK_WORDS = _words(
+    "що як де коли чи та дуже треба потрібно будь ласка добрий доброго вечора ранку вітаю скільки можна "
+    "мене мені вже лише також поїхати зателефонуйте передзвоніть дякую допоможіть"
 )
-_RU_WORDS = frozenset(
-    "что как где когда или очень надо нужно нужен нужна пожалуйста здравствуйте сколько стоит можно меня мне уже "
-    "только также поехать позвоните перезвоните спасибо помогите привет хотел хотела хотим есть".split()
+_RU_WORDS = _words(
+    "что как где когда или очень надо нужно нужен нужна пожалуйста здравствуйте сколько стоит можно меня "
+    "мне только также поехать позвоните перезвоните спасибо помогите привет хотел хотела хотим есть"
 )
 
 GREETINGS: Mapping[str, tuple[str, ...]] = {
@@ -97,8 +103,11 @@ def is_phrase(text: str, words: Mapping[str, Iterable[str]]) -> bool:
     """Whether the whole text is one of the phrases, in any language, politeness aside."""
     said = plain(text)
     bare = _without_please(said)
-    return bool(said) and any(said == phrase or bare == _without_please(phrase)
-                              for phrases in words.values() for phrase in map(plain, phrases))
+    return bool(said) and any(
+        said == phrase or bare == _without_please(phrase)
+        for phrases in words.values()
+        for phrase in map(plain, phrases)
+    )
 
 
 def holds_phrase(text: str, words: Mapping[str, Iterable[str]], *, longest: int = 60) -> bool:
@@ -107,7 +116,9 @@ def holds_phrase(text: str, words: Mapping[str, Iterable[str]], *, longest: int 
     if not said or len(said) > longest:
         return False
     padded = f" {said} "
-    return any(f" {phrase} " in padded for phrases in words.values() for phrase in map(plain, phrases) if phrase)
+    return any(
+        f" {phrase} " in padded for phrases in words.values() for phrase in map(plain, phrases) if phrase
+    )
 
 
 def greeting_language(text: str) -> str | None:
@@ -168,4 +179,16 @@ def is_substantive(text: str) -> bool:
     if not said or text.lstrip().startswith("/") or is_greeting(text):
         return False
     letters = sum(char.isalnum() for char in said)
-    return letters >= 3 and said not in ("так", "ні", "да", "нет", "yes", "no", "ok", "okay", "окей", "test", "тест")
+    return letters >= 3 and said not in (
+        "так",
+        "ні",
+        "да",
+        "нет",
+        "yes",
+        "no",
+        "ok",
+        "okay",
+        "окей",
+        "test",
+        "тест",
+    )

@@ -116,10 +116,18 @@ PHRASES: Mapping[str, Mapping[str, str]] = {
         "ru": "Не удалось записать звонок. Передаю коллеге.",
         "en": "The call could not be booked. I am passing this to a colleague.",
     },
-    "button_person": {"uk": "👤 Людину, будь ласка", "ru": "👤 Человека, пожалуйста", "en": "👤 A person, please"},
+    "button_person": {
+        "uk": "👤 Людину, будь ласка",
+        "ru": "👤 Человека, пожалуйста",
+        "en": "👤 A person, please",
+    },
     "button_callback": {"uk": "📞 Передзвоніть мені", "ru": "📞 Перезвоните мне", "en": "📞 Call me back"},
     "button_asap": {"uk": "Якнайшвидше", "ru": "Как можно скорее", "en": "As soon as possible"},
-    "button_contact": {"uk": "📱 Надіслати мій номер", "ru": "📱 Отправить мой номер", "en": "📱 Share my number"},
+    "button_contact": {
+        "uk": "📱 Надіслати мій номер",
+        "ru": "📱 Отправить мой номер",
+        "en": "📱 Share my number",
+    },
     "button_skip": {"uk": "Пропустити", "ru": "Пропустить", "en": "Skip"},
 }
 LANGUAGE_NAMES: Mapping[str, str] = {"uk": "Українська", "ru": "Русский", "en": "English"}

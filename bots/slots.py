@@ -18,8 +18,15 @@ def is_open(calendar: Calendar | None, at: int) -> bool:
     return calendar is None or calendar.is_open(at)
 
 
-def propose(calendar: Calendar | None, *, now: int, zone: str, after: int | None = None, until: int | None = None,
-            count: int = 4) -> tuple[int, ...]:
+def propose(
+    calendar: Calendar | None,
+    *,
+    now: int,
+    zone: str,
+    after: int | None = None,
+    until: int | None = None,
+    count: int = 4,
+) -> tuple[int, ...]:
     """Up to `count` instants (ms) at or after `after` and before `until`, spread over hours and days; may be empty.
 
     A quarter of an hour must remain until closing, or nobody would have the time to call.
@@ -39,7 +46,11 @@ def propose(calendar: Calendar | None, *, now: int, zone: str, after: int | None
             continue
         here = datetime.fromtimestamp(at / 1000, UTC).astimezone(tz)
         day = here.toordinal()
-        fits = here.hour in _DECENT and is_open(calendar, at + 15 * MINUTE - 1) and per_day.get(day, 0) < _PER_DAY
+        fits = (
+            here.hour in _DECENT
+            and is_open(calendar, at + 15 * MINUTE - 1)
+            and per_day.get(day, 0) < _PER_DAY
+        )
         if fits:
             found.append(at)
             per_day[day] = per_day.get(day, 0) + 1

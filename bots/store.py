@@ -47,8 +47,11 @@ async def store_flow(uow: UnitOfWork, key: str, yaml_text: str, *, actor: str = 
     the same key at this moment.
     """
     if not key or len(key) > _MAX_KEY or not all(c.isascii() and (c.isalnum() or c in "_-") for c in key):
-        raise Invalid("a flow's key is 1 to 60 letters, digits, - and _", code="bad_flow_key",
-                      params={"errors": [{"loc": ["key"], "msg": "1 to 60 letters, digits, - and _"}]})
+        raise Invalid(
+            "a flow's key is 1 to 60 letters, digits, - and _",
+            code="bad_flow_key",
+            params={"errors": [{"loc": ["key"], "msg": "1 to 60 letters, digits, - and _"}]},
+        )
     parsed = parse_flow(yaml_text)
     current = await uow.row(uow.lock(select(flow_table).where(flow_table.c.key == key, flow_table.c.current)))
     if current is not None and current["source"] == yaml_text:
@@ -56,14 +59,25 @@ async def store_flow(uow: UnitOfWork, key: str, yaml_text: str, *, actor: str = 
     newest = await uow.scalar(select(func.max(flow_table.c.version)).where(flow_table.c.key == key))
     version = int(newest or 0) + 1
     stored = await uow.insert_new(
-        flow_table, {"key": key, "version": version, "source": yaml_text, "current": True, "created_at": uow.now},
-        key=["key", "version"], returning=flow_table.c.id)
+        flow_table,
+        {"key": key, "version": version, "source": yaml_text, "current": True, "created_at": uow.now},
+        key=["key", "version"],
+        returning=flow_table.c.id,
+    )
     if stored is None:
         raise Conflict("somebody else stored this flow at the same moment", code="version_mismatch")
-    await uow.execute(update(flow_table).where(flow_table.c.key == key, flow_table.c.id != stored)
-                      .values(current=False))
-    await uow.emit(DomainEvent(kind="flow.stored", subject_kind="flow", subject_id=int(stored), actor=actor,
-                               payload={"key": key, "version": version, "warnings": list(parsed.warnings)}))
+    await uow.execute(
+        update(flow_table).where(flow_table.c.key == key, flow_table.c.id != stored).values(current=False)
+    )
+    await uow.emit(
+        DomainEvent(
+            kind="flow.stored",
+            subject_kind="flow",
+            subject_id=int(stored),
+            actor=actor,
+            payload={"key": key, "version": version, "warnings": list(parsed.warnings)},
+        )
+    )
     if parsed.warnings:
         log.warning("flow_warnings", key=key, version=version, warnings=parsed.warnings)
     return version

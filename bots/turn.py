@@ -49,8 +49,10 @@ class Turn:
         self.state = state
         self.facts = facts
         self.actions: list[Action] = []
-        self.phone = state.phone or facts.phone
+        self.phone = facts.phone
         self._texts: list[str] = []
+        if state.phone is not None and state.phone != facts.phone:
+            self.learn_phone(state.phone)
 
     # --- state ------------------------------------------------------------------------------------------------
     def set(self, **changes: Any) -> None:
@@ -76,8 +78,13 @@ class Turn:
     def fill(self, text: Mapping[str, str], **places: str) -> str:
         """The text in the dialog's language with its places filled; a place without a value goes with its comma."""
         written = text.get(self.state.language) or next(iter(text.values()))
-        values = {**{k: str(v) for k, v in self.state.answers.items()}, "name": self.facts.name or "",
-                  "phone": self.phone or "", "number": str(self.facts.number or ""), **places}
+        values = {
+            "name": self.facts.name or "",
+            "phone": self.phone or "",
+            "number": str(self.facts.number or ""),
+            **{k: str(v) for k, v in self.state.answers.items()},
+            **places,
+        }
         if "{next_opening}" in written and "next_opening" not in places:
             values["next_opening"] = self.next_opening() or ""
         values = {k: v[:_LONGEST_VALUE] for k, v in values.items()}
@@ -106,7 +113,7 @@ class Turn:
         if not isinstance(menu, Menu):
             return ()
         buttons = [Button(label=self.fill(c.label), value=choice_value(name, c.value)) for c in menu.choices]
-        return tuple(tuple(buttons[i:i + menu.columns]) for i in range(0, len(buttons), menu.columns))
+        return tuple(tuple(buttons[i : i + menu.columns]) for i in range(0, len(buttons), menu.columns))
 
     def button(self, phrase: str, value: str = "", request: str | None = None) -> Button:
         return Button(label=self.phrase(phrase), value=value, request=request)
@@ -142,23 +149,50 @@ class Turn:
         return None if at is None else self.show(at)
 
     def show(self, at: int) -> str:
-        return when.show(at, now=self.facts.now, zone=self.facts.zone, language=self.state.language,
-                         name_zone=not self.facts.zone_known and self._zone_differs())
+        """An instant in the customer's zone; the zone is named where his number does not tell which one that is."""
+        return when.show(
+            at,
+            now=self.facts.now,
+            zone=self.facts.zone,
+            language=self.state.language,
+            name_zone=self.facts.zone_source == "default" and self.phone is not None,
+        )
 
-    def _zone_differs(self) -> bool:
-        calendar = self.calendar()
-        return calendar is not None and calendar.spec.tz != self.facts.zone
+    def learn_phone(self, e164: str) -> None:
+        """The number is known from now on, and with it, perhaps, whose clock counts."""
+        from routing.callbacks.plan import zones_of
+
+        self.phone = e164
+        if self.facts.zone_source != "contact":
+            zones = zones_of(e164, contact_zone=None, default_zone=self.facts.office_zone)
+            self.facts = replace(self.facts, zone=zones.shown, zone_source=zones.source)
 
     # --- what is wanted ---------------------------------------------------------------------------------------
     def apply(self, wanted: Set, *, topic: str | None = None, late: bool = False) -> None:
         if wanted.team is not None:
             self.set(team=wanted.team)
-        self.actions.append(Change(
-            kind=wanted.kind, priority=wanted.priority, team=wanted.team, tags=tuple(wanted.tags),
-            skills=dict(wanted.skill), fields=dict(wanted.fields), topic=topic, late=late))
+        self.actions.append(
+            Change(
+                kind=wanted.kind,
+                priority=wanted.priority,
+                team=wanted.team,
+                tags=tuple(wanted.tags),
+                skills=dict(wanted.skill),
+                fields=dict(wanted.fields),
+                topic=topic,
+                late=late,
+            )
+        )
 
-    def hand_off(self, reason: str, text: str | None = None, *, fields: Mapping[str, Any] | None = None,
-                 request: str | None = None, refine: bool = False) -> None:
+    def hand_off(
+        self,
+        reason: str,
+        text: str | None = None,
+        *,
+        fields: Mapping[str, Any] | None = None,
+        request: str | None = None,
+        refine: bool = False,
+    ) -> None:
         """Give it to people and say so. Beside a person there is nothing to give: the small dialog ends silently."""
         if not self.state.holds:
             self._texts = []
@@ -169,11 +203,19 @@ class Turn:
         closed = not self.is_open()
         if closed:
             opening = self.next_opening()
-            self.say(self.phrase("closed", next_opening=opening) if opening else self.phrase("closed_no_opening"))
+            self.say(
+                self.phrase("closed", next_opening=opening) if opening else self.phrase("closed_no_opening")
+            )
         self.flush(self._farewell_rows(closed=closed, refine=refine))
         self.set(status="handed_off", phase="")
-        self.actions.append(HandOff(reason=reason, fields={**self.state.answers, **(fields or {})},
-                                    team=self.state.team or self.flow.team, request=request))
+        self.actions.append(
+            HandOff(
+                reason=reason,
+                fields={**self.state.answers, **(fields or {})},
+                team=self.state.team or self.flow.team,
+                request=request,
+            )
+        )
 
     def _farewell_rows(self, *, closed: bool, refine: bool) -> Buttons:
         rows: list[tuple[Button, ...]] = []

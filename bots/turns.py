@@ -69,7 +69,8 @@ Input = Said | Pressed | SharedPhone | Arrived | Silence | Booked | NotBooked
 class Facts:
     """What is true at this moment.
 
-    `zone` is the customer's as far as known, `zone_known` False means it is only the team's. `calendars` by team
+    `zone` is the customer's and `zone_source` how it is known: contact (somebody said so), phone, or default, which is
+    only the team's `office_zone`. `calendars` by team
     name; None is the team that the inquiry has now. A team that is missing, or None as its calendar, is always open.
     `languages` are those of conversation, contact and inbox, strongest first.
     """
@@ -80,7 +81,8 @@ class Facts:
     name: str | None = None
     phone: str | None = None
     zone: str = "Europe/Kyiv"
-    zone_known: bool = False
+    zone_source: str = "default"
+    office_zone: str = "Europe/Kyiv"
     calendars: Mapping[str | None, Calendar | None] = field(default_factory=dict)
     languages: tuple[str | None, ...] = ()
     region: str = "UA"
@@ -150,7 +152,8 @@ class AddPhone:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Book:
     """Promise a call. `at` None is as soon as possible; `asked_for` that the time is the customer's own wish. The
-    service must answer with `Booked` or `NotBooked`."""
+    service must answer with `Booked` or `NotBooked`.
+    """
 
     phone: str
     at: int | None

@@ -42,13 +42,18 @@ _PARTS = (
     (("вдень", "днем", "днём", "після обіду", "после обеда", "in the afternoon", "afternoon"), AFTERNOON),
     (("ввечері", "увечері", "вечором", "вечером", "in the evening", "evening", "tonight"), EVENING),
 )
-_CLOCK = re.compile(r"(?<![\d.:/-])([01]?\d|2[0-4])[:.\-]([0-5]\d)(?![\d:])(?!\.\d)\s*(am|pm|a\.m\.?|p\.m\.?)?")
+_CLOCK = re.compile(
+    r"(?<![\d.:/-])([01]?\d|2[0-4])[:.\-]([0-5]\d)(?![\d:])(?!\.\d)\s*(am|pm|a\.m\.?|p\.m\.?)?"
+)
 _AM_PM = re.compile(r"(?<![\d.:])(1[0-2]|0?[1-9])\s*(am|pm|a\.m\.?|p\.m\.?)(?![a-z])")
 _HOUR_OF_DAY = re.compile(
     r"(?<![\d.:])([01]?\d|2[0-4])\s*(?:год(?:ин[аиіуою]*)?\.?|час(?:а|ов)?|h)?\s*"
-    r"(ранку|утра|дня|вечора|вечера)(?!\w)")
-_HOUR = re.compile(r"(?<!\w)(?:о|об|в|во|на|у|at|після|после|after|around)\s+([01]?\d|2[0-4])(?![\d.:/])"
-                   r"(?!\s*(?:січ|лют|берез|квіт|трав|черв|лип|серп|верес|жовт|лист|груд))")
+    r"(ранку|утра|дня|вечора|вечера)(?!\w)"
+)
+_HOUR = re.compile(
+    r"(?<!\w)(?:о|об|в|во|на|у|at|після|после|after|around)\s+([01]?\d|2[0-4])(?![\d.:/])"
+    r"(?!\s*(?:січ|лют|берез|квіт|трав|черв|лип|серп|верес|жовт|лист|груд))"
+)
 _HOUR_WORD = re.compile(r"(?<![\d.:])([01]?\d|2[0-4])\s*(?:год(?:ин[аиіуою]*)?|час(?:а|ов)?|o'clock|h)(?!\w)")
 _BARE = re.compile(r"(?<![\w.:/-])([01]?\d|2[0-3])(?![\w.:/-])")
 _ISO = re.compile(r"(?<!\d)(20\d\d)-(\d{1,2})-(\d{1,2})(?!\d)")
@@ -56,7 +61,8 @@ _NUMERIC = re.compile(r"(?<![\d.:])(\d{1,2})[./](\d{1,2})(?:[./](20\d\d|\d\d))?(
 _RELATIVE = re.compile(
     r"(?<!\w)(?:через|за|in|after)\s+(?:(\d{1,3})\s*)?"
     r"(півгодини|пів години|полчаса|half an hour|an hour|a minute|годин\w*|год|час(?:а|ов)?|hours?|h|хвилин\w*|хв|"
-    r"минут\w*|мин|minutes?|mins?|дн\w*|день|days?)(?!\w)")
+    r"минут\w*|мин|minutes?|mins?|дн\w*|день|days?)(?!\w)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +96,11 @@ def read(text: str, *, now: int, zone: str) -> Wish | None:
         number, rest = weekday
         day = here.date() + timedelta(days=(number - here.weekday()) % 7)
     minute = _minute(rest, day_known=day is not None)
-    if weekday is not None and day == here.date() and (minute is None or minute <= here.hour * 60 + here.minute):
+    if (
+        weekday is not None
+        and day == here.date()
+        and (minute is None or minute <= here.hour * 60 + here.minute)
+    ):
         day += timedelta(days=7)
     if day is None and minute is None:
         padded = f" {bare} "
@@ -158,15 +168,18 @@ def _day(said: str, today: date) -> tuple[date | None, str]:
             numbers = [int(g) for g in match.groups() if g]
             found = _date(*numbers) if pattern is _ISO else _day_month(numbers, today)
             if found is not None:
-                return found, said[:match.start()] + " " + said[match.end():]
+                return found, said[: match.start()] + " " + said[match.end() :]
     for number, names in enumerate(_MONTHS, 1):
         for name in names:
-            named = re.search(rf"(?<!\d)(\d{{1,2}})(?:st|nd|rd|th|-?го)?\s+{name}\w*"
-                              rf"|(?<!\w){name}\w*\s+(\d{{1,2}})(?:st|nd|rd|th)?(?![\d:])", said)
+            named = re.search(
+                rf"(?<!\d)(\d{{1,2}})(?:st|nd|rd|th|-?го)?\s+{name}\w*"
+                rf"|(?<!\w){name}\w*\s+(\d{{1,2}})(?:st|nd|rd|th)?(?![\d:])",
+                said,
+            )
             if named is not None:
                 found = _day_month([int(named.group(1) or named.group(2)), number], today)
                 if found is not None:
-                    return found, said[:named.start()] + " " + said[named.end():]
+                    return found, said[: named.start()] + " " + said[named.end() :]
     for words, offset in _DAY_WORDS:
         for word in words:
             if _has(said, word):
@@ -180,7 +193,7 @@ def _weekday(said: str) -> tuple[int, str] | None:
             tail = r"(?!\w)" if len(stem) <= 3 else r"\w*"
             match = re.search(rf"(?<!\w){re.escape(stem)}{tail}", said)
             if match:
-                return number, said[:match.start()] + " " + said[match.end():]
+                return number, said[: match.start()] + " " + said[match.end() :]
     return None
 
 
@@ -263,7 +276,8 @@ _NEAR = {"uk": ("сьогодні", "завтра"), "ru": ("сегодня", "�
 
 def show(at: int, *, now: int, zone: str, language: str, name_zone: bool = False) -> str:
     """An instant as people say it: `завтра о 09:00`, `on Monday, 2 June, at 9:00 AM`. With `name_zone` its zone too,
-    for when the reader's own is not known."""
+    for when the reader's own is not known.
+    """
     tz = ZoneInfo(zone)
     then, here = (datetime.fromtimestamp(ms / 1000, tz) for ms in (at, now))
     days = (then.date() - here.date()).days

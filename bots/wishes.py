@@ -33,8 +33,9 @@ class Current:
     contact: Mapping[str, Any]
 
 
-async def carry_out(uow: UnitOfWork, flow: Flow, state: State, actions: Sequence[Action], current: Current, *,
-                    dedupe: str) -> Booked | NotBooked | None:
+async def carry_out(
+    uow: UnitOfWork, flow: Flow, state: State, actions: Sequence[Action], current: Current, *, dedupe: str
+) -> Booked | NotBooked | None:
     """Do all of it in order. Returns what came of a `Book`, for the engine to go on with; None if there was none.
 
     `dedupe` is the same if the same turn is done again.
@@ -44,9 +45,15 @@ async def carry_out(uow: UnitOfWork, flow: Flow, state: State, actions: Sequence
         match action:
             case Say():
                 await messages.post_message(
-                    uow, conversation_id=current.conversation["id"], inquiry_row=current.inquiry, author_kind="bot",
-                    author_name=flow.bot_name.get(state.language) or flow.name, text=action.text,
-                    buttons=action.buttons, automatic=True)
+                    uow,
+                    conversation_id=current.conversation["id"],
+                    inquiry_row=current.inquiry,
+                    author_kind="bot",
+                    author_name=flow.bot_name.get(state.language) or flow.name,
+                    text=action.text,
+                    buttons=action.buttons,
+                    automatic=True,
+                )
             case Change():
                 await _change(uow, action, current)
             case AddPhone():
@@ -58,7 +65,8 @@ async def carry_out(uow: UnitOfWork, flow: Flow, state: State, actions: Sequence
                 await _hand_off(uow, action, current)
             case End():
                 current.inquiry = await inquiries.change(
-                    uow, current.inquiry["id"], {"status": "solved", "outcome": action.outcome}, actor="bot")
+                    uow, current.inquiry["id"], {"status": "solved", "outcome": action.outcome}, actor="bot"
+                )
     return outcome
 
 
@@ -72,8 +80,11 @@ async def _change(uow: UnitOfWork, wanted: Change, current: Current) -> None:
         changes["fields"] = {**row["fields"], **fields}
     if wanted.language is not None:
         changes["language"] = wanted.language
-        await uow.execute(update(conversation).where(conversation.c.id == current.conversation["id"])
-                          .values(language=wanted.language))
+        await uow.execute(
+            update(conversation)
+            .where(conversation.c.id == current.conversation["id"])
+            .values(language=wanted.language)
+        )
     if not (wanted.late and row["assignee_id"] is not None):
         # What somebody works on already is not moved by a button of yesterday.
         if wanted.kind is not None:
@@ -104,9 +115,17 @@ async def _book(uow: UnitOfWork, wanted: Book, current: Current, dedupe: str) ->
     try:
         async with uow.savepoint():
             row = await callbacks.book(
-                uow, contact=current.contact, raw_phone=wanted.phone, window_start=wanted.at, inquiry=current.inquiry,
-                note=wanted.note, source="bot", created_by=f"contact:{current.contact['id']}",
-                asked_for=wanted.asked_for, dedupe=dedupe)
+                uow,
+                contact=current.contact,
+                raw_phone=wanted.phone,
+                window_start=wanted.at,
+                inquiry=current.inquiry,
+                note=wanted.note,
+                source="bot",
+                created_by=f"contact:{current.contact['id']}",
+                asked_for=wanted.asked_for,
+                dedupe=dedupe,
+            )
     except Invalid as refused:
         return NotBooked(code=refused.code)
     return Booked(due_at=row["due_at"], phone=row["phone"])
@@ -120,4 +139,5 @@ async def _hand_off(uow: UnitOfWork, wanted: HandOff, current: Current) -> None:
     if wanted.request and is_substantive(wanted.request) and not is_substantive(row["subject"]):
         changes["subject"] = " ".join(wanted.request.split())[:_MAX_SUBJECT]
     current.inquiry = await inquiries.hand_off(
-        uow, row["id"], actor="bot", reason=wanted.reason, fields=dict(wanted.fields), changes=changes)
+        uow, row["id"], actor="bot", reason=wanted.reason, fields=dict(wanted.fields), changes=changes
+    )

@@ -35,8 +35,14 @@ class Bureau:
     events: list[DomainEvent] = field(default_factory=list)
 
 
-async def a_bureau(db: Database, *, flow: str = TRAVEL, flow_key: str = "travel", stored: bool = True,
-                   default_kind: str = "ticket") -> Bureau:
+async def a_bureau(
+    db: Database,
+    *,
+    flow: str = TRAVEL,
+    flow_key: str = "travel",
+    stored: bool = True,
+    default_kind: str = "ticket",
+) -> Bureau:
     events: list[DomainEvent] = []
 
     async def hears(_uow: Any, event: DomainEvent) -> None:
@@ -46,16 +52,46 @@ async def a_bureau(db: Database, *, flow: str = TRAVEL, flow_key: str = "travel"
     for kind in ("inquiry.handed_off", "alarm.raised", "callback.booked", "inquiry.updated"):
         db.listeners.setdefault(kind, []).append(hears)  # type: ignore[attr-defined]
     async with db.transaction() as uow:
-        calendar_id = await uow.insert(calendar, {
-            "name": "Office", "spec": {"tz": "Europe/Kyiv", "week": WEEK}, "version": 1, "updated_at": uow.now})
-        teams = {name: await uow.insert(team, {
-            "name": name, "calendar_id": calendar_id, "settings": {}, "active": True, "created_at": uow.now})
-            for name in ("Sales", "Support")}
+        calendar_id = await uow.insert(
+            calendar,
+            {
+                "name": "Office",
+                "spec": {"tz": "Europe/Kyiv", "week": WEEK},
+                "version": 1,
+                "updated_at": uow.now,
+            },
+        )
+        teams = {
+            name: await uow.insert(
+                team,
+                {
+                    "name": name,
+                    "calendar_id": calendar_id,
+                    "settings": {},
+                    "active": True,
+                    "created_at": uow.now,
+                },
+            )
+            for name in ("Sales", "Support")
+        }
         boxes = {}
         for channel in ("telegram", "webchat"):
-            values = {"key": channel * 2, "channel": channel, "name": channel, "secret": "s", "config": {},
-                      "address": None, "team_id": teams["Support"], "default_kind": default_kind, "flow_key": flow_key,
-                      "region": "UA", "language": "uk", "priority": "normal", "enabled": True, "created_at": uow.now}
+            values: dict[str, Any] = {
+                "key": channel * 2,
+                "channel": channel,
+                "name": channel,
+                "secret": "s",
+                "config": {},
+                "address": None,
+                "team_id": teams["Support"],
+                "default_kind": default_kind,
+                "flow_key": flow_key,
+                "region": "UA",
+                "language": "uk",
+                "priority": "normal",
+                "enabled": True,
+                "created_at": uow.now,
+            }
             boxes[channel] = {**values, "id": await uow.insert(inbox, values)}
         if stored:
             await bots.store_flow(uow, flow_key, flow)
@@ -76,15 +112,26 @@ class Customer:
     conversation_id: int = 0
 
     def sender(self, *claims: IdentityClaim) -> Sender:
-        own = (IdentityClaim(IdentityKind.TELEGRAM, self.who, verified=True) if self.channel == "telegram"
-               else IdentityClaim(IdentityKind.VISITOR, self.who, verified=True, account="webchat"))
+        own = (
+            IdentityClaim(IdentityKind.TELEGRAM, self.who, verified=True)
+            if self.channel == "telegram"
+            else IdentityClaim(IdentityKind.VISITOR, self.who, verified=True, account="webchat")
+        )
         return Sender(identities=(own, *claims), display_name=self.name, locale=self.locale)
 
     async def take(self, **more: Any) -> intake.IntakeResult:
         self.n += 1
-        envelope = Envelope(**{
-            "kind": Kind.MESSAGE, "dedupe_key": f"u:{self.n}", "conversation_key": self.who, "sender": self.sender(),
-            "occurred_at": self.bureau.db.clock.now_ms(), "provider_message_id": f"{self.who}:{self.n}", **more})
+        envelope = Envelope(
+            **{
+                "kind": Kind.MESSAGE,
+                "dedupe_key": f"u:{self.n}",
+                "conversation_key": self.who,
+                "sender": self.sender(),
+                "occurred_at": self.bureau.db.clock.now_ms(),
+                "provider_message_id": f"{self.who}:{self.n}",
+                **more,
+            }
+        )
         async with self.bureau.db.transaction() as uow:
             self.last = await intake.receive(uow, self.bureau.boxes[self.channel], envelope, held_by_bot=True)
         if self.last.conversation:
@@ -92,7 +139,9 @@ class Customer:
         return self.last
 
     async def writes(self, text: str, **more: Any) -> None:
-        await self.take(text=text, data={"command": text[1:].split()[0]} if text.startswith("/") else {}, **more)
+        await self.take(
+            text=text, data={"command": text[1:].split(maxsplit=1)[0]} if text.startswith("/") else {}, **more
+        )
 
     async def presses(self, label_part: str) -> None:
         """Press the button whose label holds this text, on the newest message that has one."""
@@ -114,15 +163,21 @@ class Customer:
     async def shares(self, e164: str) -> None:
         """Telegram's own contact card, as `channels.telegram.parse` makes it."""
         claim = IdentityClaim(IdentityKind.PHONE, e164, verified=True, evidence="contact_share")
-        await self.take(kind=Kind.IDENTITY, text=e164, sender=self.sender(claim),
-                        data={"contact": {"phone": e164, "e164": e164, "user_id": self.who, "name": ""}})
+        await self.take(
+            kind=Kind.IDENTITY,
+            text=e164,
+            sender=self.sender(claim),
+            data={"contact": {"phone": e164, "e164": e164, "user_id": self.who, "name": ""}},
+        )
 
     async def heard(self) -> list[dict[str, Any]]:
         """What the bot and people said to him, oldest first."""
         async with self.bureau.db.reading() as conn:
-            rows = await conn.execute(select(message).where(
-                message.c.conversation_id == self.conversation_id, message.c.direction == "out")
-                .order_by(message.c.seq))
+            rows = await conn.execute(
+                select(message)
+                .where(message.c.conversation_id == self.conversation_id, message.c.direction == "out")
+                .order_by(message.c.seq)
+            )
             return [dict(row) for row in rows.mappings()]
 
     async def last_words(self) -> str:
@@ -133,8 +188,17 @@ class Customer:
 
     async def inquiry(self) -> dict[str, Any]:
         async with self.bureau.db.reading() as conn:
-            row = (await conn.execute(select(inquiry).where(
-                inquiry.c.conversation_id == self.conversation_id).order_by(inquiry.c.id.desc()))).mappings().first()
+            row = (
+                (
+                    await conn.execute(
+                        select(inquiry)
+                        .where(inquiry.c.conversation_id == self.conversation_id)
+                        .order_by(inquiry.c.id.desc())
+                    )
+                )
+                .mappings()
+                .first()
+            )
         assert row
         return dict(row)
 

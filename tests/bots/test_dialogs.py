@@ -1,11 +1,13 @@
 """Whole dialogs through the intake, on both databases, in Telegram and in the web chat."""
 
 import pytest
+from sqlalchemy import select, text
 
 import bots
 from crm_core import inquiries, messages
 from crm_core.clock import MINUTE
 from crm_core.db.engine import Database
+from crm_core.schema import agent, event, identity
 from tests.bots.support import TRAVEL, Bureau, Customer, a_bureau, callbacks_of, kyiv
 from tests.conftest import MovableClock
 
@@ -28,24 +30,25 @@ def handed_off(bureau: Bureau) -> list[str]:
     return [e.payload["reason"] for e in bureau.events if e.kind == "inquiry.handed_off"]
 
 
-@pytest.mark.parametrize(("text", "locale", "words"), [
+GREETINGS = (
     ("/start", "uk", "Вітаємо, Ірина!"), ("/start", "ru", "Здравствуйте, Ирина!"), ("/start", "en-GB", "Hello, Iryna!"),
     ("/start", "de", "Вітаємо"), ("Добрий день!", "en", "Вітаємо"), ("Здравствуйте", "uk", "Здравствуйте, "),
     ("hello", "uk", "Hello, "),
-])  # fmt: skip
-async def test_a_greeting_is_answered_in_the_customers_language(
-    bureau: Bureau, channel: str, text: str, locale: str, words: str
-) -> None:
-    name = {"ru": "Ирина", "en-GB": "Iryna"}.get(locale, "Ірина")
-    customer = Customer(bureau, channel, locale=locale, name=name)
-    await customer.writes(text)
-    assert words in await customer.last_words()
-    assert len(await customer.labels()) == 9  # six topics, a person, two other languages
-    row = await customer.inquiry()
-    assert row["held_by_bot"]
-    said = (await customer.heard())[-1]
-    assert (said["author_kind"], said["automatic"], said["state"]) == ("bot", True, "queued")
-    assert row["language"] == (await customer.dialog())["language"]
+)  # fmt: skip
+
+
+async def test_a_greeting_is_answered_in_the_customers_language(bureau: Bureau, channel: str) -> None:
+    for who, (text, locale, words) in enumerate(GREETINGS):
+        name = {"ru": "Ирина", "en-GB": "Iryna"}.get(locale, "Ірина")
+        customer = Customer(bureau, channel, locale=locale, name=name, who=f"g{who}")
+        await customer.writes(text)
+        assert words in await customer.last_words()
+        assert len(await customer.labels()) == 9  # six topics, a person, two other languages
+        row = await customer.inquiry()
+        assert row["held_by_bot"]
+        said = (await customer.heard())[-1]
+        assert (said["author_kind"], said["automatic"], said["state"]) == ("bot", True, "queued")
+        assert row["language"] == (await customer.dialog())["language"]
 
 
 async def test_a_name_that_nobody_knows_leaves_no_hole(bureau: Bureau) -> None:
@@ -54,7 +57,9 @@ async def test_a_name_that_nobody_knows_leaves_no_hole(bureau: Bureau) -> None:
     assert (await customer.last_words()).startswith("Вітаємо! Це")
 
 
-async def test_a_topic_makes_a_lead_of_the_right_team_and_people_get_all_answers(bureau: Bureau, channel: str) -> None:
+async def test_a_topic_makes_a_lead_of_the_right_team_and_people_get_all_answers(
+    bureau: Bureau, channel: str
+) -> None:
     customer = Customer(bureau, channel)
     await customer.writes("/start")
     await customer.presses("Підібрати тур")
@@ -87,10 +92,6 @@ async def test_a_topic_can_be_typed_by_number_label_or_value(bureau: Bureau, cha
 
 
 async def test_telegram_is_asked_for_the_contact_and_its_card_is_proof(bureau: Bureau) -> None:
-    from sqlalchemy import select
-
-    from crm_core.schema import identity
-
     customer = Customer(bureau, "telegram")
     for text in ("/start", "1", "Рим", "2"):
         await customer.writes(text)
@@ -113,9 +114,15 @@ async def test_the_web_chat_is_not_offered_what_it_cannot_do(bureau: Bureau) -> 
     assert handed_off(bureau) == ["tour_request"]
 
 
-@pytest.mark.parametrize("words", ["людину, будь ласка", "Соедините с оператором", "a person please", "👤 Людину, будь ласка"])
-async def test_a_person_at_any_moment(bureau: Bureau, channel: str, words: str) -> None:
-    for who, before in enumerate(([], ["1"], ["1", "Рим"], ["5"], ["2"])):
+async def test_a_person_at_any_moment(bureau: Bureau, channel: str) -> None:
+    asked = (
+        "людину, будь ласка",
+        "Соедините с оператором",
+        "a person please",
+        "👤 Людину, будь ласка",
+        "/operator",
+    )
+    for who, (before, words) in enumerate(zip(([], ["1"], ["1", "Рим"], ["5"], ["2"]), asked, strict=True)):
         customer = Customer(bureau, channel, who=f"p{who}")
         for text in ("/start", *before, words):
             await customer.writes(text)
@@ -141,21 +148,35 @@ async def test_a_first_message_with_a_request_is_not_trapped_in_a_menu(bureau: B
     assert "Дякуємо" in await customer.last_words() and "зачинені" not in await customer.last_words()
     await customer.presses("Підібрати тур")
     row = await customer.inquiry()
-    assert (row["kind"], row["team_id"], row["fields"]["topic"]) == ("lead", bureau.teams["Sales"], "🏖 Підібрати тур")
+    assert (row["kind"], row["team_id"], row["fields"]["topic"]) == (
+        "lead",
+        bureau.teams["Sales"],
+        "🏖 Підібрати тур",
+    )
     assert row["fields"]["topics"] == "tour"
     assert "занотовано" in await customer.last_words()
     assert len(handed_off(bureau)) == 1
 
 
 async def test_refining_does_not_move_what_an_agent_works_on(bureau: Bureau) -> None:
-    from crm_core.schema import agent
-
     customer = Customer(bureau, "webchat")
     await customer.writes("Хочу поїхати до Італії влітку")
     async with bureau.db.transaction() as uow:
-        agent_id = await uow.insert(agent, {
-            "email": "a@x", "name": "A", "password_hash": None, "role": "agent", "language": "uk", "extension": None,
-            "calendar_id": None, "settings": {}, "active": True, "created_at": uow.now})
+        agent_id = await uow.insert(
+            agent,
+            {
+                "email": "a@x",
+                "name": "A",
+                "password_hash": None,
+                "role": "agent",
+                "language": "uk",
+                "extension": None,
+                "calendar_id": None,
+                "settings": {},
+                "active": True,
+                "created_at": uow.now,
+            },
+        )
         await inquiries.change(uow, (await _id(customer)), {"assignee_id": agent_id}, actor="system")
     await customer.presses("Підібрати тур")
     row = await customer.inquiry()
@@ -186,19 +207,19 @@ async def test_two_misunderstandings_lead_to_people(bureau: Bureau, channel: str
     assert handed_off(bureau) == ["not_understood"]
 
 
-@pytest.mark.parametrize(("locale", "text", "words"), [
-    ("uk", "Хочу тур до Греції", "Відчинимось завтра о 09:00"),
-    ("ru", "Хочу тур в Грецию, сколько стоит?", "Откроемся завтра в 09:00"),
-    ("en", "I want a tour to Greece", "We open tomorrow at 9:00 AM"),
-])  # fmt: skip
 async def test_outside_hours_the_next_opening_is_told(
-    bureau: Bureau, clock: MovableClock, channel: str, locale: str, text: str, words: str
+    bureau: Bureau, clock: MovableClock, channel: str
 ) -> None:
     clock.set(CLOSED)
-    customer = Customer(bureau, channel, locale=locale)
-    await customer.writes(text)
-    assert words in await customer.last_words()
-    assert handed_off(bureau) == ["first_text"]
+    for locale, text, words in (
+        ("uk", "Хочу тур до Греції", "Відчинимось завтра о 09:00"),
+        ("ru", "Хочу тур в Грецию, сколько стоит?", "Откроемся завтра в 09:00"),
+        ("en", "I want a tour to Greece", "We open tomorrow at 9:00 AM"),
+    ):
+        customer = Customer(bureau, channel, locale=locale, who=f"c{locale}")
+        await customer.writes(text)
+        assert words in await customer.last_words()
+    assert handed_off(bureau) == ["first_text"] * 3
 
 
 async def test_the_next_opening_is_over_the_weekend(bureau: Bureau, clock: MovableClock) -> None:
@@ -244,6 +265,7 @@ async def test_a_callback_in_the_customers_zone(bureau: Bureau, channel: str) ->
     assert "Which number" in await customer.last_words()
     await customer.writes("+48 512 345 678")  # Poland: an hour behind Kyiv
     assert "When should we call" in await customer.last_words()
+    assert "Today 11:30 AM" in await customer.labels()  # half past twelve in Kyiv
     await customer.writes("tomorrow at 3 pm")
     assert "we will call +48512345678 tomorrow at 3:00 PM" in await customer.last_words()
     (booked,) = await callbacks_of(bureau.db)
@@ -362,7 +384,9 @@ async def test_a_running_dialog_keeps_its_version_of_the_flow(bureau: Bureau, ch
     assert (await fresh.last_words()).startswith("NEU Куди")
 
 
-async def test_a_flow_that_does_not_exist_hands_off_at_once(db: Database, clock: MovableClock, channel: str) -> None:
+async def test_a_flow_that_does_not_exist_hands_off_at_once(
+    db: Database, clock: MovableClock, channel: str
+) -> None:
     clock.set(OPEN)
     bureau = await a_bureau(db, stored=False)
     customer = Customer(bureau, channel)
@@ -379,8 +403,6 @@ async def test_a_broken_engine_hands_off_and_keeps_the_message(
 
     async def broken(uow: object, *_: object, **__: object) -> None:
         # Half of the turn is done when it breaks, a statement of it by the database itself.
-        from sqlalchemy import text
-
         await uow.execute(text("insert into no_such_table values (1)"))  # type: ignore[attr-defined]
 
     monkeypatch.setattr("bots.wishes.messages.post_message", broken)
@@ -388,7 +410,10 @@ async def test_a_broken_engine_hands_off_and_keeps_the_message(
     row = await customer.inquiry()
     assert not row["held_by_bot"] and handed_off(bureau) == ["bot_failed"]
     assert customer.last and customer.last.message and customer.last.message["seq"] == 3
-    assert row["kind"] == "ticket"  # what the broken turn had changed is undone
+    assert row["kind"] == "ticket"  # what the broken turn had changed is undone, and nobody was told of it
+    async with bureau.db.reading() as conn:
+        assert "inquiry.updated" not in (await conn.execute(select(event.c.kind))).scalars().all()
+    assert [e.payload["alarm"] for e in bureau.events if e.kind == "alarm.raised"] == ["bot_failed"]
 
 
 async def test_a_person_who_takes_over_ends_the_dialog(bureau: Bureau, channel: str) -> None:
@@ -396,8 +421,14 @@ async def test_a_person_who_takes_over_ends_the_dialog(bureau: Bureau, channel: 
     await customer.writes("/start")
     async with bureau.db.transaction() as uow:
         row = await customer.inquiry()
-        await messages.post_message(uow, conversation_id=row["conversation_id"], inquiry_row=row, author_kind="agent",
-                                    author_name="Олена", text="Вітаю, я Олена")
+        await messages.post_message(
+            uow,
+            conversation_id=row["conversation_id"],
+            inquiry_row=row,
+            author_kind="agent",
+            author_name="Олена",
+            text="Вітаю, я Олена",
+        )
     assert (await customer.dialog())["state"] == "handed_off"
     assert not (await customer.inquiry())["held_by_bot"]
     heard = len(await customer.heard())
@@ -426,8 +457,20 @@ async def test_the_language_can_be_switched_at_any_moment(bureau: Bureau, channe
 async def test_forged_and_foreign_buttons_do_no_harm(bureau: Bureau, channel: str) -> None:
     customer = Customer(bureau, channel)
     await customer.writes("/start")
-    for i, value in enumerate(("", "f:000000:tour", "f:zz", "x:lang:de", "x:at:99999999999999999999", "x:skip",
-                               "f:" + "a" * 300, "\u0000", "x:asap", "🦆")):
+    for i, value in enumerate(
+        (
+            "",
+            "f:000000:tour",
+            "f:zz",
+            "x:lang:de",
+            "x:at:99999999999999999999",
+            "x:skip",
+            "f:" + "a" * 300,
+            "\u0000",
+            "x:asap",
+            "🦆",
+        )
+    ):
         await customer.presses_value(value.replace("\u0000", "?"), press_id=f"forged{i}")
     assert (await customer.inquiry())["held_by_bot"]
     assert (await customer.dialog())["node"] == "topics"
@@ -437,3 +480,39 @@ async def test_a_group_is_nothing_for_a_bot(bureau: Bureau) -> None:
     customer = Customer(bureau, "telegram", who="-100")
     await customer.take(text="привіт", data={"group": True})
     assert await customer.heard() == [] and handed_off(bureau) == ["group"]
+
+
+async def test_a_topic_pressed_during_a_small_dialog_refines_and_does_not_restart_the_questions(
+    bureau: Bureau,
+) -> None:
+    customer = Customer(bureau, "telegram")
+    await customer.writes("Хочу поїхати до Греції на двох")
+    await customer.presses("Передзвоніть мені")
+    await customer.presses("Підібрати тур")
+    assert "занотовано" in await customer.last_words()
+    assert (await customer.dialog())["node"] == "callback"
+    await customer.writes("0501234567")
+    await customer.writes("завтра 15:00")
+    assert len(await callbacks_of(bureau.db)) == 1
+
+
+async def test_with_everything_wired_what_the_bot_hands_off_is_routed_in_the_same_transaction(
+    bureau: Bureau, channel: str
+) -> None:
+    from routing.schema import work_item
+    from switchboard.wiring import listeners
+
+    bureau.db.listeners = listeners()
+    customer = Customer(bureau, channel)
+    for words in ("/start", "1", "Рим", "2"):
+        await customer.writes(words)
+    async with bureau.db.reading() as conn:
+        assert (await conn.execute(select(work_item.c.id))).all() == []
+    await customer.writes("0501234567")
+    async with bureau.db.reading() as conn:
+        (item,) = (await conn.execute(select(work_item))).mappings().all()
+    assert (item["inquiry_id"], item["team_id"]) == (await _id(customer), bureau.teams["Sales"])
+    await customer.writes("передзвоніть")
+    await customer.writes("завтра 15:00")
+    (booked,) = await callbacks_of(bureau.db)
+    assert booked["team_id"] == bureau.teams["Sales"]
