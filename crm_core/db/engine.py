@@ -6,6 +6,7 @@ An instance belongs to the event loop that made it.
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from crm_core.clock import Clock
+from crm_core.db.sqlite_connection import connector
 from crm_core.db.uow import UnitOfWork
 from crm_core.events import Listeners
 from crm_core.jobs import JobRow
@@ -56,9 +58,14 @@ class Database:
             if not name or name == ":memory:":
                 raise ValueError("the embedded form needs a file, not an in-memory database")
             Path(name).parent.mkdir(parents=True, exist_ok=True)
-            self._write_engine = _sqlite_engine(url, pool_size=1, immediate=True, synchronous=synchronous)
+            self._threads: ThreadPoolExecutor | None = ThreadPoolExecutor(
+                pool_size + 1, thread_name_prefix="sqlite"
+            )
+            self._write_engine = _sqlite_engine(
+                url, pool_size=1, writes=True, synchronous=synchronous, threads=self._threads
+            )
             self._read_engine = _sqlite_engine(
-                url, pool_size=pool_size, immediate=False, synchronous=synchronous
+                url, pool_size=pool_size, writes=False, synchronous=synchronous, threads=self._threads
             )
         else:
             self._write_engine = create_async_engine(
@@ -70,6 +77,7 @@ class Database:
                 connect_args={"server_settings": {"application_name": "switchboard", "timezone": "UTC"}},
             )
             self._read_engine = self._write_engine
+            self._threads = None
 
     async def start(self) -> None:
         """Make event cursors grow even after a restore into a cluster with lower transaction ids (ADR 0003)."""
@@ -127,32 +135,42 @@ class Database:
         await self._write_engine.dispose()
         if self._read_engine is not self._write_engine:
             await self._read_engine.dispose()
+        if self._threads is not None:
+            self._threads.shutdown(wait=False)
 
 
-def _sqlite_engine(url: str, *, pool_size: int, immediate: bool, synchronous: str) -> AsyncEngine:
-    engine = create_async_engine(url, pool_size=pool_size, max_overflow=0, pool_timeout=60)
+def _sqlite_engine(
+    url: str, *, pool_size: int, writes: bool, synchronous: str, threads: ThreadPoolExecutor
+) -> AsyncEngine:
+    path = str(make_url(url).database)
+    engine = create_async_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=60,
+        async_creator=connector(path, writes=writes, threads=threads),
+    )
 
     @sa_event.listens_for(engine.sync_engine, "connect")
     def configure(connection: Any, _record: Any) -> None:
-        # The driver's own implicit BEGIN (deferred) loses updates silently under concurrent writers; we send ours.
-        connection.isolation_level = None
         cursor = connection.cursor()
         for pragma in (
+            "busy_timeout=10000",
             "journal_mode=WAL",
             f"synchronous={synchronous}",
             "foreign_keys=ON",
-            "busy_timeout=10000",
             "cache_size=-32000",
             "temp_store=MEMORY",
+            # The writer waits for other processes by itself, beside the loop and not on it.
+            "busy_timeout=0" if writes else "query_only=ON",
         ):
             cursor.execute(f"PRAGMA {pragma}")
-        if not immediate:
-            cursor.execute("PRAGMA query_only=ON")
         cursor.close()
 
+    # The driver's own implicit BEGIN (deferred) loses updates silently under concurrent writers; we send ours.
     @sa_event.listens_for(engine.sync_engine, "begin")
     def begin(connection: Any) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
 
