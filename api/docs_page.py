@@ -7,8 +7,10 @@ from aiohttp import web
 
 DOCUMENT = web.AppKey("openapi_document", bytes)
 
-_CSP = ("default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; "
-        "form-action 'none'; frame-ancestors 'none'")
+_CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
+)
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
@@ -22,7 +24,8 @@ _PAGE = """<!doctype html>
 _CSS = """
 :root{color-scheme:light dark;font:15px/1.5 system-ui,sans-serif}body{margin:0 auto;max-width:60rem;padding:1rem}
 details{border:1px solid #8886;border-radius:6px;margin:.4rem 0;padding:.3rem .7rem}summary{cursor:pointer}
-summary b{display:inline-block;min-width:4.2rem;font-family:ui-monospace,monospace}code,pre{font-family:ui-monospace,monospace}
+summary b{display:inline-block;min-width:4.2rem;font-family:ui-monospace,monospace}
+code,pre{font-family:ui-monospace,monospace}
 pre{overflow:auto;background:#8882;padding:.6rem;border-radius:4px;font-size:.85rem}
 table{border-collapse:collapse}td,th{text-align:left;padding:.15rem .8rem .15rem 0;vertical-align:top}
 h2{margin:1.6rem 0 .4rem}.get{color:#1a7f37}.post{color:#0969da}.put,.patch{color:#9a6700}.delete{color:#cf222e}
@@ -60,7 +63,8 @@ function operation(doc, path, method, op) {
   if (op.parameters.length) {
     const table = make("table");
     for (const p of op.parameters) { const row = make("tr"); row.append(make("td", p.name + (p.required ? "" : "?")),
-      make("td", p.in, "dim"), make("td", nameOf(p.schema)), make("td", p.description || "", "dim")); table.append(row); }
+      make("td", p.in, "dim"), make("td", nameOf(p.schema)), make("td", p.description || "", "dim"));
+      table.append(row); }
     box.append(table);
   }
   if (op.requestBody) for (const [type, body] of Object.entries(op.requestBody.content)) {
@@ -92,9 +96,15 @@ def add_docs(app: web.Application, document: dict[str, Any]) -> None:
 
     def page(body: str, content_type: str) -> Any:
         async def show(_request: web.Request) -> web.Response:
-            return web.Response(text=body, content_type=content_type,
-                                headers={"Content-Security-Policy": _CSP, "X-Content-Type-Options": "nosniff",
-                                         "Referrer-Policy": "no-referrer"})
+            return web.Response(
+                text=body,
+                content_type=content_type,
+                headers={
+                    "Content-Security-Policy": _CSP,
+                    "X-Content-Type-Options": "nosniff",
+                    "Referrer-Policy": "no-referrer",
+                },
+            )
 
         return show
 

@@ -20,7 +20,9 @@ from crm_core.schema import upload
 _CHUNK = 64 * 1024
 _SPOOL = 1024 * 1024
 #: types a browser may show in place; everything else is only offered for saving
-_HARMLESS = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp", "audio/mpeg", "audio/ogg", "video/mp4"})
+_HARMLESS = frozenset(
+    {"image/png", "image/jpeg", "image/gif", "image/webp", "audio/mpeg", "audio/ogg", "video/mp4"}
+)
 
 
 async def receive_upload(call: Call, owner: str) -> Data:
@@ -29,7 +31,9 @@ async def receive_upload(call: Call, owner: str) -> Data:
     if request.content_type != "multipart/form-data":
         raise UnsupportedMediaType("expected multipart/form-data with a part named file")
     if request.content_length is not None and request.content_length > settings.max_upload_bytes + _CHUNK:
-        raise TooLarge(f"a file may have {settings.max_upload_bytes} bytes", params={"limit": settings.max_upload_bytes})
+        raise TooLarge(
+            f"a file may have {settings.max_upload_bytes} bytes", params={"limit": settings.max_upload_bytes}
+        )
     try:
         reader = await request.multipart()
         while (part := await reader.next()) is not None:
@@ -37,7 +41,9 @@ async def receive_upload(call: Call, owner: str) -> Data:
                 return await _store(call, part, owner)
     except (ValueError, AssertionError, ContentEncodingError, RuntimeError) as error:
         raise BadRequest("the multipart body cannot be read") from error
-    raise Invalid("there is no part named file", params={"errors": [{"loc": ["body", "file"], "msg": "missing"}]})
+    raise Invalid(
+        "there is no part named file", params={"errors": [{"loc": ["body", "file"], "msg": "missing"}]}
+    )
 
 
 async def _store(call: Call, part: BodyPartReader, owner: str) -> Data:
@@ -62,8 +68,18 @@ async def _store(call: Call, part: BodyPartReader, owner: str) -> Data:
     mime = sniff(head, name)
     upload_id = secrets.token_urlsafe(24)
     async with call.db.transaction() as uow:
-        await uow.execute(upload.insert().values(id=upload_id, owner=owner, name=name, mime=mime, size=size,
-                                                 blob_key=key, sha256=sha, created_at=uow.now))
+        await uow.execute(
+            upload.insert().values(
+                id=upload_id,
+                owner=owner,
+                name=name,
+                mime=mime,
+                size=size,
+                blob_key=key,
+                sha256=sha,
+                created_at=uow.now,
+            )
+        )
     return {"id": upload_id, "name": name, "mime": mime, "size": size}
 
 
@@ -96,12 +112,17 @@ async def send_blob(call: Call, row: Mapping[Any, Any], *, inline: bool = False)
     first = await anext(stream, b"")
     harmless = row["mime"] in _HARMLESS
     place = "inline" if inline and harmless else "attachment"
-    ascii_name = "".join(ch if ch.isascii() and ch.isalnum() or ch in "._- " else "_" for ch in row["name"])
-    response = web.StreamResponse(headers={
-        "Content-Type": row["mime"] if harmless else "application/octet-stream",
-        "Content-Disposition": f"{place}; filename=\"{ascii_name}\"; filename*=UTF-8''{quote(row['name'])}",
-        "X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'; sandbox",
-        "Cache-Control": "private, max-age=86400", "Cross-Origin-Resource-Policy": "same-site"})
+    ascii_name = "".join(ch if (ch.isascii() and ch.isalnum()) or ch in "._- " else "_" for ch in row["name"])
+    response = web.StreamResponse(
+        headers={
+            "Content-Type": row["mime"] if harmless else "application/octet-stream",
+            "Content-Disposition": f"{place}; filename=\"{ascii_name}\"; filename*=UTF-8''{quote(row['name'])}",
+            "X-Content-Type-Options": "nosniff",
+            "Content-Security-Policy": "default-src 'none'; sandbox",
+            "Cache-Control": "private, max-age=86400",
+            "Cross-Origin-Resource-Policy": "same-site",
+        }
+    )
     if row["size"] is not None:
         response.content_length = row["size"]
     await response.prepare(call.request)

@@ -43,5 +43,8 @@ async def readyz(request: web.Request) -> web.Response:
         # Whatever it is, the answer is the same: not ready.
         checks["database"] = f"does not answer ({type(error).__name__})"
         wrong = True
-    return web.json_response({"ok": not wrong, "checks": checks}, status=503 if wrong else 200,
-                             headers={"Cache-Control": "no-store"})
+    return web.json_response(
+        {"ok": not wrong, "checks": checks},
+        status=503 if wrong else 200,
+        headers={"Cache-Control": "no-store"},
+    )

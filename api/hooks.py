@@ -54,9 +54,15 @@ async def hook(request: web.Request) -> web.StreamResponse:
         return await _Hook(request, row, adapter).run()
     cors = _cors(request, row)
     if request.method == "OPTIONS":
-        return web.Response(status=204, headers={**cors, "Access-Control-Allow-Methods": "POST",
-                                                 "Access-Control-Allow-Headers": "Content-Type, Idempotency-Key",
-                                                 "Access-Control-Max-Age": "600"})
+        return web.Response(
+            status=204,
+            headers={
+                **cors,
+                "Access-Control-Allow-Methods": "POST",
+                "Access-Control-Allow-Headers": "Content-Type, Idempotency-Key",
+                "Access-Control-Max-Age": "600",
+            },
+        )
     try:
         response = await _Hook(request, row, adapter).run()
     except Exception as error:
@@ -103,13 +109,19 @@ class _Hook:
         try:
             body = await read_body(self.request, limit=self.adapter.spec.max_request_bytes)
         except BodyTooLarge as error:
-            await self._keep(error.head, f"larger than {self.adapter.spec.max_request_bytes} bytes", limited=True)
+            await self._keep(
+                error.head, f"larger than {self.adapter.spec.max_request_bytes} bytes", limited=True
+            )
             return self._refusal(413, error.detail, "too_large")
         raw = RawRequest(
-            method=self.request.method, url=public_url(self.request, self.services.settings),
-            headers={name.lower(): value for name, value in self.request.headers.items()}, body=body,
-            content_type=self.request.headers.get("Content-Type", ""), query=dict(self.request.query),
-            remote=address, received_at=self.services.clock.now_ms(),
+            method=self.request.method,
+            url=public_url(self.request, self.services.settings),
+            headers={name.lower(): value for name, value in self.request.headers.items()},
+            body=body,
+            content_type=self.request.headers.get("Content-Type", ""),
+            query=dict(self.request.query),
+            remote=address,
+            received_at=self.services.clock.now_ms(),
         )
         try:
             challenge = self.adapter.verify(raw, self.inbox)
@@ -135,8 +147,11 @@ class _Hook:
 
     async def _limit(self, address: str) -> None:
         wait = await self.services.limiter.take(
-            f"form:{self.inbox.id}:{network_of(address)}", per_s=FORMS_PER_MINUTE / 60, burst=FORMS_PER_MINUTE,
-            now=self.services.clock.now_ms())
+            f"form:{self.inbox.id}:{network_of(address)}",
+            per_s=FORMS_PER_MINUTE / 60,
+            burst=FORMS_PER_MINUTE,
+            now=self.services.clock.now_ms(),
+        )
         if wait > 0:
             raise RateLimited("too many submissions, wait a little", retry_after_s=wait)
 
@@ -167,8 +182,13 @@ class _Hook:
             return None
         if found is None:
             return None
-        return CallDecision(agent_id=found.agent_id, agent_ext=found.agent_ext, agent_name=found.agent_name,
-                            queue=found.queue, customer_name=found.customer_name)
+        return CallDecision(
+            agent_id=found.agent_id,
+            agent_ext=found.agent_ext,
+            agent_name=found.agent_name,
+            queue=found.queue,
+            customer_name=found.customer_name,
+        )
 
     async def _not_proven(self, body: bytes, reason: str) -> web.Response:
         await self.refusals.count(self.services, self.inbox, reason)
@@ -179,8 +199,15 @@ class _Hook:
         self.request.app[METRICS].refused.labels(self.inbox.channel, error.split(":", 1)[0][:40]).inc()
         meta = {"method": self.request.method, "path": self.request.path[:300]}
         content_type = self.request.headers.get("Content-Type", "").encode("ascii", "replace").decode()
-        await self.refusals.keep(self.services, self.inbox, body=body, content_type=content_type, error=error,
-                                 meta=meta, limited=limited)
+        await self.refusals.keep(
+            self.services,
+            self.inbox,
+            body=body,
+            content_type=content_type,
+            error=error,
+            meta=meta,
+            limited=limited,
+        )
 
     def _refusal(self, status: int, reason: str, code: str) -> web.Response:
         answer = self.adapter.refuse(self.inbox, status, reason)
@@ -190,14 +217,23 @@ class _Hook:
 
 
 def _response(answer: HttpAnswer) -> web.Response:
-    return web.Response(status=answer.status, body=answer.body.encode(),
-                        headers={"Content-Type": _with_charset(answer.content_type), "Cache-Control": "no-store",
-                                 "X-Content-Type-Options": "nosniff"})
+    return web.Response(
+        status=answer.status,
+        body=answer.body.encode(),
+        headers={
+            "Content-Type": _with_charset(answer.content_type),
+            "Cache-Control": "no-store",
+            "X-Content-Type-Options": "nosniff",
+        },
+    )
 
 
 def _with_charset(content_type: str) -> str:
-    return f"{content_type}; charset=utf-8" if content_type.startswith("text/") and ";" not in content_type \
+    return (
+        f"{content_type}; charset=utf-8"
+        if content_type.startswith("text/") and ";" not in content_type
         else content_type
+    )
 
 
 def add_hooks(app: web.Application) -> None:

@@ -17,16 +17,32 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.requests = Counter("switchboard_http_requests", "Requests answered", ["method", "route", "status"],
-                                registry=self.registry)
-        self.seconds = Histogram("switchboard_http_request_seconds", "Time to answer", ["route"],
-                                 buckets=(0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10), registry=self.registry)
-        self.inbound = Counter("switchboard_inbound_stored", "Raw rows stored", ["channel"], registry=self.registry)
-        self.refused = Counter("switchboard_hook_refused", "Hook requests refused", ["channel", "reason"],
-                               registry=self.registry)
+        self.requests = Counter(
+            "switchboard_http_requests",
+            "Requests answered",
+            ["method", "route", "status"],
+            registry=self.registry,
+        )
+        self.seconds = Histogram(
+            "switchboard_http_request_seconds",
+            "Time to answer",
+            ["route"],
+            buckets=(0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
+            registry=self.registry,
+        )
+        self.inbound = Counter(
+            "switchboard_inbound_stored", "Raw rows stored", ["channel"], registry=self.registry
+        )
+        self.refused = Counter(
+            "switchboard_hook_refused", "Hook requests refused", ["channel", "reason"], registry=self.registry
+        )
         self.sockets = Gauge("switchboard_sockets", "Open WebSockets", ["kind"], registry=self.registry)
-        self.dropped = Counter("switchboard_sockets_dropped", "Sockets closed for reading too slowly", ["kind"],
-                               registry=self.registry)
+        self.dropped = Counter(
+            "switchboard_sockets_dropped",
+            "Sockets closed for reading too slowly",
+            ["kind"],
+            registry=self.registry,
+        )
         self.jobs = Gauge("switchboard_jobs", "Jobs in the table", ["state"], registry=self.registry)
 
 
@@ -47,7 +63,11 @@ async def measured(request: web.Request, handler: Handler) -> web.StreamResponse
     response = await handler(request)
     if not isinstance(response, web.WebSocketResponse):
         metrics.seconds.labels(route).observe(time.perf_counter() - begun)
-    method = request.method if request.method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS") else "other"
+    method = (
+        request.method
+        if request.method in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+        else "other"
+    )
     metrics.requests.labels(method, route, str(response.status)).inc()
     return response
 
@@ -61,4 +81,6 @@ async def show_metrics(request: web.Request) -> web.Response:
         metrics.jobs.labels(state).set(0)
     for state, number in counted:
         metrics.jobs.labels(state).set(number)
-    return web.Response(body=generate_latest(metrics.registry), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4})
+    return web.Response(
+        body=generate_latest(metrics.registry), headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4}
+    )

@@ -21,7 +21,26 @@ from api.resources import (
     uploads,
 )
 
-_MODULES = (auth, me, inquiries, assignments, offers, contacts, callbacks, calls, uploads, overview, people, inboxes,
-            inbound, sla, flows, log, chat)
+_MODULES = (
+    auth,
+    me,
+    inquiries,
+    assignments,
+    offers,
+    contacts,
+    callbacks,
+    calls,
+    uploads,
+    overview,
+    people,
+    inboxes,
+    inbound,
+    sla,
+    flows,
+    log,
+    chat,
+)
 
-ENDPOINTS: tuple[Endpoint, ...] = tuple(endpoint for module in _MODULES for endpoint in module.routes.endpoints)
+ENDPOINTS: tuple[Endpoint, ...] = tuple(
+    endpoint for module in _MODULES for endpoint in module.routes.endpoints
+)

@@ -5,6 +5,7 @@ import mimetypes
 from pathlib import Path
 
 from aiohttp import web
+from sqlalchemy import select
 
 from api.chat.sessions import allowed_origins
 from api.hooks import find_inbox
@@ -12,17 +13,20 @@ from api.keys import SERVICES
 from api.layer.problems import problem
 from crm_core.errors import NotFound
 from crm_core.schema import inbox
-from sqlalchemy import select
 
 ROOT = Path(__file__).parent / "static"
 _YEAR = "public, max-age=31536000, immutable"
 #: Naive UI writes its styles into the page, so styles may be inline; scripts never
-_DESK_CSP = ("default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
-             "font-src 'self'; connect-src 'self' {sockets}; media-src 'self' blob:; manifest-src 'self'; "
-             "worker-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'")
-_CHAT_CSP = ("default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
-             "font-src 'self'; connect-src 'self' {sockets}; media-src 'self' blob:; base-uri 'none'; "
-             "form-action 'none'; frame-ancestors {ancestors}")
+_DESK_CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
+    "font-src 'self'; connect-src 'self' {sockets}; media-src 'self' blob:; manifest-src 'self'; "
+    "worker-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+_CHAT_CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
+    "font-src 'self'; connect-src 'self' {sockets}; media-src 'self' blob:; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors {ancestors}"
+)
 _SAFE = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 
 _MISSING = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Not built</title>
@@ -37,9 +41,11 @@ _DEMO = """<!doctype html><html lang="en"><head><meta charset="utf-8">
 <pre>&lt;script async src="{origin}/widget.js" data-inbox="{key}"&gt;&lt;/script&gt;</pre>
 <p>What is written there appears at <a href="/desk">the agents' desk</a>.</p></main>
 <script async src="/widget.js" data-inbox="{key}"></script></body></html>"""
-_DEMO_CSS = ("body{font:17px/1.6 system-ui,sans-serif;margin:0;color:#1b2430;background:#f4f7fa}"
-             "main{max-width:44rem;margin:4rem auto;padding:0 1.5rem}pre{background:#fff;padding:1rem;overflow:auto;"
-             "border-radius:8px;border:1px solid #dde4ec}")
+_DEMO_CSS = (
+    "body{font:17px/1.6 system-ui,sans-serif;margin:0;color:#1b2430;background:#f4f7fa}"
+    "main{max-width:44rem;margin:4rem auto;padding:0 1.5rem}pre{background:#fff;padding:1rem;overflow:auto;"
+    "border-radius:8px;border:1px solid #dde4ec}"
+)
 
 
 def add_static(app: web.Application, *, root: Path = ROOT) -> None:
@@ -84,7 +90,11 @@ class _Pages:
     async def loader(self, _request: web.Request) -> web.StreamResponse:
         found = self._file("widget", "widget.js")
         if found is None:
-            return _plain("console.error('Switchboard: the widget is not built, run make setup');", "text/javascript", 503)
+            return _plain(
+                "console.error('Switchboard: the widget is not built, run make setup');",
+                "text/javascript",
+                503,
+            )
         response = _send(found, hashed=False)
         response.headers["Cache-Control"] = "public, max-age=300"
         response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
@@ -101,8 +111,9 @@ class _Pages:
             return _send(found, hashed=tail.startswith("assets/"))
         if tail and tail != "index.html":
             return problem(404, "not_found", "there is no such file")
-        return self._page("widget/app", _CHAT_CSP.format(sockets=_sockets(request),
-                                                         ancestors=await _ancestors(request)))
+        return self._page(
+            "widget/app", _CHAT_CSP.format(sockets=_sockets(request), ancestors=await _ancestors(request))
+        )
 
     def _page(self, folder: str, policy: str) -> web.StreamResponse:
         found = self._file(folder, "index.html")
@@ -115,15 +126,24 @@ class _Pages:
     async def demo(self, request: web.Request) -> web.StreamResponse:
         services = request.app[SERVICES]
         async with services.db.reading() as conn:
-            key = (await conn.execute(select(inbox.c.key).where(inbox.c.channel == "webchat", inbox.c.enabled)
-                                      .order_by(inbox.c.id).limit(1))).scalar()
+            key = (
+                await conn.execute(
+                    select(inbox.c.key)
+                    .where(inbox.c.channel == "webchat", inbox.c.enabled)
+                    .order_by(inbox.c.id)
+                    .limit(1)
+                )
+            ).scalar()
         if key is None:
             raise NotFound("there is no web chat inbox to show")
-        page = _DEMO.format(key=html.escape(key, quote=True), origin=html.escape(f"{request.scheme}://{request.host}"))
+        page = _DEMO.format(
+            key=html.escape(key, quote=True), origin=html.escape(f"{request.scheme}://{request.host}")
+        )
         response = _plain(page, "text/html", 200)
         response.headers["Content-Security-Policy"] = (
             "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; frame-src 'self'; "
-            f"connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'")
+            "connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'"
+        )
         return response
 
     async def demo_css(self, _request: web.Request) -> web.StreamResponse:
@@ -156,10 +176,17 @@ def _send(path: Path, *, hashed: bool) -> web.FileResponse:
     if path.suffix in (".js", ".mjs"):
         mime = "text/javascript"
     charset = "; charset=utf-8" if mime.startswith("text/") or mime == "image/svg+xml" else ""
-    return web.FileResponse(path, headers={**_SAFE, "Content-Type": f"{mime}{charset}",
-                                           "Cache-Control": _YEAR if hashed else "no-cache"})
+    return web.FileResponse(
+        path,
+        headers={
+            **_SAFE,
+            "Content-Type": f"{mime}{charset}",
+            "Cache-Control": _YEAR if hashed else "no-cache",
+        },
+    )
 
 
 def _plain(body: str, content_type: str, status: int) -> web.Response:
-    return web.Response(text=body, content_type=content_type, status=status,
-                        headers={**_SAFE, "Cache-Control": "no-cache"})
+    return web.Response(
+        text=body, content_type=content_type, status=status, headers={**_SAFE, "Cache-Control": "no-cache"}
+    )

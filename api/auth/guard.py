@@ -65,7 +65,8 @@ def check_same_site(request: web.Request, settings: AppSettings) -> None:
 
 def check_origin(request: web.Request, settings: AppSettings) -> None:
     """Every browser names the origin of an unsafe request or a WebSocket; programs that send none have no cookie to
-    steal. Raises Forbidden."""
+    steal. Raises Forbidden.
+    """
     origin = request.headers.get("Origin")
     if origin is not None and not own_origin(request, settings, origin):
         raise Forbidden("this Origin is not ours", code="bad_origin")

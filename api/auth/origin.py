@@ -13,7 +13,9 @@ def client_address(request: web.Request, settings: AppSettings) -> str:
     address = request.remote or ""
     if not settings.trusted_proxies:
         return address
-    hops = [part.strip() for line in request.headers.getall("X-Forwarded-For", []) for part in line.split(",")]
+    hops = [
+        part.strip() for line in request.headers.getall("X-Forwarded-For", []) for part in line.split(",")
+    ]
     while hops and _trusted(address, settings.trusted_proxies):
         hop = hops.pop()
         if _parsed(hop) is None:
@@ -48,7 +50,10 @@ def own_origin(request: web.Request, settings: AppSettings, origin: str) -> bool
         if (asked.scheme, asked.hostname, _port(asked)) == (ours.scheme, ours.hostname, _port(ours)):
             return True
         here = urlsplit(f"{asked.scheme}://{request.host}")
-        return asked.scheme in ("http", "https") and (asked.hostname, _port(asked)) == (here.hostname, _port(here))
+        return asked.scheme in ("http", "https") and (asked.hostname, _port(asked)) == (
+            here.hostname,
+            _port(here),
+        )
     except ValueError:
         return False
 

@@ -9,7 +9,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from api.auth.guard import check_origin, identify
 from api.auth.origin import client_address, network_of
 from api.auth.passwords import PASSWORDS, needs_rehash
-from api.auth.sessions import TOKEN_PREFIX, close_session, drop_cookie, fingerprint, new_token, open_session, set_cookie
+from api.auth.sessions import (
+    TOKEN_PREFIX,
+    close_session,
+    drop_cookie,
+    fingerprint,
+    new_token,
+    open_session,
+    set_cookie,
+)
 from api.layer.fields import In, Instant, InstantOut, Name, Out, Page, RowId
 from api.layer.routes import Answer, Call, Data, Routes
 from api.resources.people_shapes import AgentOut, load_agents
@@ -18,7 +26,6 @@ from crm_core.db.uow import UnitOfWork
 from crm_core.errors import Conflict, Forbidden, Invalid, NotFound, RateLimited, Unauthorized
 from crm_core.schema import agent, api_token, login_session
 from crm_core.views import iso
-
 
 #: logins a minute from one network, and for one account from anywhere
 PER_NETWORK, PER_ACCOUNT = 20, 8
@@ -77,7 +84,11 @@ async def login(call: Call, body: LoginIn) -> Annotated[Data, LoginOut]:
     await limit(call, f"login:net:{network}", per_minute=PER_NETWORK, burst=PER_NETWORK)
     await limit(call, f"login:email:{fingerprint(email)[:32]}", per_minute=PER_ACCOUNT, burst=PER_ACCOUNT)
     async with call.db.reading() as conn:
-        row = (await conn.execute(select(agent).where(agent.c.email == email, agent.c.active))).mappings().first()
+        row = (
+            (await conn.execute(select(agent).where(agent.c.email == email, agent.c.active)))
+            .mappings()
+            .first()
+        )
     passwords = call.request.app[PASSWORDS]
     stored = row["password_hash"] if row else None
     good = await passwords.check(stored, body.password)
@@ -119,8 +130,11 @@ async def change_password(call: Call, body: PasswordIn) -> None:
     hashed = await passwords.hash(body.new)
     async with call.db.transaction() as uow:
         await uow.execute(update(agent).where(agent.c.id == me).values(password_hash=hashed))
-        await uow.execute(delete(login_session).where(login_session.c.agent_id == me,
-                                                      login_session.c.token_hash != (call.credential or "")))
+        await uow.execute(
+            delete(login_session).where(
+                login_session.c.agent_id == me, login_session.c.token_hash != (call.credential or "")
+            )
+        )
 
 
 @routes.get("/api-tokens", role="admin")
@@ -135,12 +149,20 @@ async def make_token(call: Call, uow: UnitOfWork, body: TokenIn) -> Annotated[Da
     """Make an API token for oneself or another agent; it is shown once."""
     owner = body.agent_id or call.actor.agent_id
     if await uow.scalar(select(agent.c.id).where(agent.c.id == owner, agent.c.active)) is None:
-        raise Invalid(f"no active agent {owner}", params={"errors": [{"loc": ["body", "agent_id"], "msg": "unknown"}]})
+        raise Invalid(
+            f"no active agent {owner}", params={"errors": [{"loc": ["body", "agent_id"], "msg": "unknown"}]}
+        )
     if body.expires_at is not None and body.expires_at <= uow.now:
         raise Conflict("expires_at lies in the past", code="in_the_past")
     token, stored = new_token(TOKEN_PREFIX)
-    values: dict[str, Any] = {"token_hash": stored, "agent_id": owner, "name": body.name, "created_at": uow.now,
-                              "expires_at": body.expires_at, "last_used_at": None}
+    values: dict[str, Any] = {
+        "token_hash": stored,
+        "agent_id": owner,
+        "name": body.name,
+        "created_at": uow.now,
+        "expires_at": body.expires_at,
+        "last_used_at": None,
+    }
     values["id"] = await uow.insert(api_token, values)
     return {**_token(values), "token": token}
 
@@ -154,5 +176,11 @@ async def drop_token(uow: UnitOfWork, id: RowId) -> None:  # noqa: A002
 
 
 def _token(row: Any) -> Data:
-    return {"id": row["id"], "name": row["name"], "agent_id": row["agent_id"], "created_at": iso(row["created_at"]),
-            "expires_at": iso(row["expires_at"]), "last_used_at": iso(row["last_used_at"])}
+    return {
+        "id": row["id"],
+        "name": row["name"],
+        "agent_id": row["agent_id"],
+        "created_at": iso(row["created_at"]),
+        "expires_at": iso(row["expires_at"]),
+        "last_used_at": iso(row["last_used_at"]),
+    }

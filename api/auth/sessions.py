@@ -3,6 +3,7 @@
 import hashlib
 import secrets
 from collections.abc import Callable
+from typing import Any
 
 from aiohttp import web
 from sqlalchemy import Select, delete, or_, select, update
@@ -21,7 +22,7 @@ SESSION_MS = 14 * DAY
 SLIDE_MS = DAY
 #: how exact `last_used_at` of an API token is
 TOKEN_USE_MS = 10 * MINUTE
-TOKEN_PREFIX = "sbt_"
+TOKEN_PREFIX = "sbt_"  # noqa: S105 - how tokens begin
 
 
 def fingerprint(token: str) -> str:
@@ -41,16 +42,24 @@ def cookie_name(settings: AppSettings) -> str:
 
 def set_cookie(settings: AppSettings, token: str) -> Callable[[web.StreamResponse], None]:
     def put(response: web.StreamResponse) -> None:
-        response.set_cookie(cookie_name(settings), token, max_age=SESSION_MS // 1000, path="/", httponly=True,
-                            samesite="Lax", secure=settings.cookie_secure)
+        response.set_cookie(
+            cookie_name(settings),
+            token,
+            max_age=SESSION_MS // 1000,
+            path="/",
+            httponly=True,
+            samesite="Lax",
+            secure=settings.cookie_secure,
+        )
 
     return put
 
 
 def drop_cookie(settings: AppSettings) -> Callable[[web.StreamResponse], None]:
     def put(response: web.StreamResponse) -> None:
-        response.del_cookie(cookie_name(settings), path="/", httponly=True, samesite="Lax",
-                            secure=settings.cookie_secure)
+        response.del_cookie(
+            cookie_name(settings), path="/", httponly=True, samesite="Lax", secure=settings.cookie_secure
+        )
 
     return put
 
@@ -58,11 +67,19 @@ def drop_cookie(settings: AppSettings) -> Callable[[web.StreamResponse], None]:
 async def open_session(uow: UnitOfWork, agent_id: int, user_agent: str | None) -> str:
     """A new login; returns the token for the cookie. Old sessions of the agent that have ended are cleared."""
     token, stored = new_token()
-    await uow.execute(delete(login_session).where(login_session.c.agent_id == agent_id,
-                                                  login_session.c.expires_at <= uow.now))
+    await uow.execute(
+        delete(login_session).where(
+            login_session.c.agent_id == agent_id, login_session.c.expires_at <= uow.now
+        )
+    )
     clean = (user_agent or "").encode("utf-8", "replace").decode().replace("\x00", "")[:300]
-    values = {"token_hash": stored, "agent_id": agent_id, "created_at": uow.now,
-              "expires_at": uow.now + SESSION_MS, "user_agent": clean}
+    values = {
+        "token_hash": stored,
+        "agent_id": agent_id,
+        "created_at": uow.now,
+        "expires_at": uow.now + SESSION_MS,
+        "user_agent": clean,
+    }
     await uow.execute(login_session.insert().values(**values))
     return token
 
@@ -79,8 +96,11 @@ async def find_by_session(db: Database, token_hash: str) -> Actor | None:
     now = db.clock.now_ms()
     statement = (
         select(*_WHO, login_session.c.expires_at)
-        .select_from(login_session.join(agent, agent.c.id == login_session.c.agent_id)
-                     .outerjoin(team_member, team_member.c.agent_id == agent.c.id))
+        .select_from(
+            login_session.join(agent, agent.c.id == login_session.c.agent_id).outerjoin(
+                team_member, team_member.c.agent_id == agent.c.id
+            )
+        )
         .where(login_session.c.token_hash == token_hash, login_session.c.expires_at > now, agent.c.active)
     )
     async with db.reading() as conn:
@@ -90,8 +110,11 @@ async def find_by_session(db: Database, token_hash: str) -> Actor | None:
     actor, expires_at = found
     if expires_at is not None and expires_at < now + SESSION_MS - SLIDE_MS:
         async with db.transaction() as uow:
-            await uow.execute(update(login_session).where(login_session.c.token_hash == token_hash)
-                              .values(expires_at=uow.now + SESSION_MS))
+            await uow.execute(
+                update(login_session)
+                .where(login_session.c.token_hash == token_hash)
+                .values(expires_at=uow.now + SESSION_MS)
+            )
     return actor
 
 
@@ -100,10 +123,16 @@ async def find_by_token(db: Database, token_hash: str) -> Actor | None:
     now = db.clock.now_ms()
     statement = (
         select(*_WHO, api_token.c.last_used_at)
-        .select_from(api_token.join(agent, agent.c.id == api_token.c.agent_id)
-                     .outerjoin(team_member, team_member.c.agent_id == agent.c.id))
-        .where(api_token.c.token_hash == token_hash, agent.c.active,
-               or_(api_token.c.expires_at.is_(None), api_token.c.expires_at > now))
+        .select_from(
+            api_token.join(agent, agent.c.id == api_token.c.agent_id).outerjoin(
+                team_member, team_member.c.agent_id == agent.c.id
+            )
+        )
+        .where(
+            api_token.c.token_hash == token_hash,
+            agent.c.active,
+            or_(api_token.c.expires_at.is_(None), api_token.c.expires_at > now),
+        )
     )
     async with db.reading() as conn:
         found = await _actor(conn, statement)
@@ -112,12 +141,13 @@ async def find_by_token(db: Database, token_hash: str) -> Actor | None:
     actor, last_used_at = found
     if last_used_at is None or last_used_at < now - TOKEN_USE_MS:
         async with db.transaction() as uow:
-            await uow.execute(update(api_token).where(api_token.c.token_hash == token_hash)
-                              .values(last_used_at=uow.now))
+            await uow.execute(
+                update(api_token).where(api_token.c.token_hash == token_hash).values(last_used_at=uow.now)
+            )
     return actor
 
 
-async def _actor(conn: AsyncConnection, statement: Select[*tuple[object, ...]]) -> tuple[Actor, int | None] | None:
+async def _actor(conn: AsyncConnection, statement: Select[Any]) -> tuple[Actor, int | None] | None:
     rows = (await conn.execute(statement)).all()
     if not rows:
         return None

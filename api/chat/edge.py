@@ -10,7 +10,8 @@ _PREFIX = "/chat/v1/"
 
 async def allow_origin(request: web.Request, response: web.StreamResponse) -> None:
     """Signal handler for every response. Whether a site may use an inbox is checked where the inbox is known; the
-    header only lets a page read the answer, and there is no cookie here to abuse."""
+    header only lets a page read the answer, and there is no cookie here to abuse.
+    """
     origin = request.headers.get("Origin")
     if origin is not None and request.path.startswith(_PREFIX):
         response.headers["Access-Control-Allow-Origin"] = origin
@@ -19,10 +20,14 @@ async def allow_origin(request: web.Request, response: web.StreamResponse) -> No
 
 
 async def _preflight(_request: web.Request) -> web.Response:
-    return web.Response(status=204, headers={
-        "Access-Control-Allow-Methods": "GET, POST",
-        "Access-Control-Allow-Headers": "Authorization, Content-Type, Last-Event-ID",
-        "Access-Control-Max-Age": "600"})
+    return web.Response(
+        status=204,
+        headers={
+            "Access-Control-Allow-Methods": "GET, POST",
+            "Access-Control-Allow-Headers": "Authorization, Content-Type, Last-Event-ID",
+            "Access-Control-Max-Age": "600",
+        },
+    )
 
 
 def add_chat(app: web.Application) -> None:

@@ -33,22 +33,38 @@ def is_visible(row: Mapping[str, Any]) -> bool:
     return row.get("direction") in ("in", "out") and row.get("kind") not in _HIDDEN_KINDS
 
 
-async def read_messages(conn: AsyncConnection, conversation_id: int, *, after: int, limit: int, secret_key: bytes,
-                        now: int) -> list[Data]:
+async def read_messages(
+    conn: AsyncConnection, conversation_id: int, *, after: int, limit: int, secret_key: bytes, now: int
+) -> list[Data]:
     """Message frames with a higher number, in order."""
-    statement = (select(message).where(message.c.conversation_id == conversation_id, message.c.seq > after, visible())
-                 .order_by(message.c.seq).limit(limit))
+    statement = (
+        select(message)
+        .where(message.c.conversation_id == conversation_id, message.c.seq > after, visible())
+        .order_by(message.c.seq)
+        .limit(limit)
+    )
     rows = (await conn.execute(statement)).mappings().all()
     files = await files_of(conn, [r["id"] for r in rows])
     return [message_frame(r, files.get(r["id"], ()), secret_key=secret_key, now=now) for r in rows]
 
 
-def message_frame(row: Mapping[Any, Any], files: Sequence[Mapping[Any, Any]], *, secret_key: bytes, now: int) -> Data:
+def message_frame(
+    row: Mapping[Any, Any], files: Sequence[Mapping[Any, Any]], *, secret_key: bytes, now: int
+) -> Data:
     ours = row["direction"] == "out"
     frame: Data = {
-        "type": "message", "seq": row["seq"], "id": row["id"], "direction": row["direction"],
-        "author": {"kind": row["author_kind"] if ours else "customer", "name": row["author_name"] if ours else None},
-        "text": row["text"], "reply_to": row["reply_to_id"], "at": iso(row["created_at"]), "state": row["state"],
+        "type": "message",
+        "seq": row["seq"],
+        "id": row["id"],
+        "direction": row["direction"],
+        "author": {
+            "kind": row["author_kind"] if ours else "customer",
+            "name": row["author_name"] if ours else None,
+        },
+        "text": row["text"],
+        "reply_to": row["reply_to_id"],
+        "at": iso(row["created_at"]),
+        "state": row["state"],
         "attachments": [file_frame(f, secret_key=secret_key, now=now) for f in files],
     }
     if not ours and row["client_id"]:
@@ -76,8 +92,14 @@ def file_frame(row: Mapping[Any, Any], *, secret_key: bytes, now: int) -> Data:
     stored = row["state"] == "stored"
     until = now + LINK_MS
     url = f"/chat/v1/attachments/{row['id']}?until={until}&mac={link_mac(secret_key, row['id'], until)}"
-    return {"id": row["id"], "name": row["name"], "mime": row["mime"], "size": row["size"], "state": row["state"],
-            "url": url if stored else None}
+    return {
+        "id": row["id"],
+        "name": row["name"],
+        "mime": row["mime"],
+        "size": row["size"],
+        "state": row["state"],
+        "url": url if stored else None,
+    }
 
 
 def link_mac(secret_key: bytes, attachment_id: int, until: int) -> str:

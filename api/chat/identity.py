@@ -35,8 +35,9 @@ def sign_visitor(secret_key: bytes, inbox_key: str, visitor_id: str) -> str:
 def read_visitor(secret_key: bytes, inbox_key: str, token: str) -> str | None:
     """The visitor of a token of ours for this inbox; None for any other text."""
     visitor_id, dot, mac = token.partition(".")
-    good = dot and hmac.compare_digest(mac.encode("utf-8", "surrogateescape"),
-                                       _mac(secret_key, inbox_key, visitor_id).encode())
+    good = dot and hmac.compare_digest(
+        mac.encode("utf-8", "surrogateescape"), _mac(secret_key, inbox_key, visitor_id).encode()
+    )
     return visitor_id if good else None
 
 
@@ -55,12 +56,23 @@ def subject_of_jwt(account: Mapping[str, Any], token: str, *, now: int) -> str:
     key = str(account["config"].get("jwt_secret") or account["secret"])
     try:
         # Expiry is checked below, against our own clock.
-        claims = jwt.decode(token, key, algorithms=["HS256"], audience=account["key"],
-                            options={"require": ["exp", "sub", "aud"], "verify_exp": False, "verify_iat": False,
-                                     "verify_nbf": False})
+        claims = jwt.decode(
+            token,
+            key,
+            algorithms=["HS256"],
+            audience=account["key"],
+            options={
+                "require": ["exp", "sub", "aud"],
+                "verify_exp": False,
+                "verify_iat": False,
+                "verify_nbf": False,
+            },
+        )
         subject, expires = claims["sub"], int(claims["exp"]) * 1000
     except (jwt.PyJWTError, ValueError, TypeError, OverflowError) as error:
-        raise Unauthorized(f"identity_jwt is not valid: {type(error).__name__}", code="bad_identity") from error
+        raise Unauthorized(
+            f"identity_jwt is not valid: {type(error).__name__}", code="bad_identity"
+        ) from error
     if not now - LEEWAY_MS < expires <= now + MAX_JWT_MS + LEEWAY_MS:
         raise Unauthorized("identity_jwt has expired, or lives longer than an hour", code="bad_identity")
     if not isinstance(subject, str) or not 1 <= len(subject) <= 200 or "\x00" in subject:
@@ -68,10 +80,12 @@ def subject_of_jwt(account: Mapping[str, Any], token: str, *, now: int) -> str:
     return subject
 
 
-async def choose_visitor(uow: UnitOfWork, account: Mapping[str, Any], *, anonymous: str | None,
-                         subject: str | None) -> str:
+async def choose_visitor(
+    uow: UnitOfWork, account: Mapping[str, Any], *, anonymous: str | None, subject: str | None
+) -> str:
     """The visitor id to go on with: the one known by the subject, else the anonymous one if it is nobody else's,
-    else a new one."""
+    else a new one.
+    """
     bound = await _subject_of_visitor(uow, account, anonymous) if anonymous else None
     fresh = secrets.token_urlsafe(18)
     if subject is None:
@@ -86,8 +100,10 @@ async def choose_visitor(uow: UnitOfWork, account: Mapping[str, Any], *, anonymo
 
 async def _contact_of(uow: UnitOfWork, kind: IdentityKind, value: str, account: str) -> dict[str, Any] | None:
     row = await uow.row(
-        select(contact).join(identity, identity.c.contact_id == contact.c.id)
-        .where(identity.c.kind == kind.value, identity.c.value == value, identity.c.account == account))
+        select(contact)
+        .join(identity, identity.c.contact_id == contact.c.id)
+        .where(identity.c.kind == kind.value, identity.c.value == value, identity.c.account == account)
+    )
     return dict(row) if row else None
 
 
@@ -95,9 +111,15 @@ async def _subject_of_visitor(uow: UnitOfWork, account: Mapping[str, Any], visit
     person = await _contact_of(uow, IdentityKind.VISITOR, visitor_id, account["key"])
     if person is None:
         return None
-    found = await uow.scalar(select(identity.c.value).where(
-        identity.c.contact_id == person["id"], identity.c.kind == IdentityKind.EXTERNAL.value,
-        identity.c.account == account["key"]).limit(1))
+    found = await uow.scalar(
+        select(identity.c.value)
+        .where(
+            identity.c.contact_id == person["id"],
+            identity.c.kind == IdentityKind.EXTERNAL.value,
+            identity.c.account == account["key"],
+        )
+        .limit(1)
+    )
     return str(found) if found is not None else None
 
 
@@ -106,9 +128,11 @@ async def _visitor_of_subject(uow: UnitOfWork, account: Mapping[str, Any], subje
     if person is None:
         return None
     found = await uow.scalar(
-        select(conversation.c.key).where(conversation.c.contact_id == person["id"],
-                                         conversation.c.inbox_id == account["id"])
-        .order_by(conversation.c.updated_at.desc()).limit(1))
+        select(conversation.c.key)
+        .where(conversation.c.contact_id == person["id"], conversation.c.inbox_id == account["id"])
+        .order_by(conversation.c.updated_at.desc())
+        .limit(1)
+    )
     return str(found) if found is not None else None
 
 
@@ -116,5 +140,7 @@ async def _join(uow: UnitOfWork, account: Mapping[str, Any], visitor_id: str, su
     """What he wrote before he logged in belongs to the same person's card."""
     person = await _contact_of(uow, IdentityKind.VISITOR, visitor_id, account["key"])
     if person is not None:
-        claim = IdentityClaim(IdentityKind.EXTERNAL, subject, verified=True, evidence="jwt", account=account["key"])
+        claim = IdentityClaim(
+            IdentityKind.EXTERNAL, subject, verified=True, evidence="jwt", account=account["key"]
+        )
         await contacts.add_identity(uow, person, claim)

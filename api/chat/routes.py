@@ -85,7 +85,9 @@ class SayIn(In):
     client_id: ClientId
     text: Annotated[str, Field(max_length=MAX_TEXT)] | None = None
     reply_to: RowId | None = None
-    attachments: Annotated[list[Annotated[str, Field(min_length=1, max_length=40)]], Field(max_length=10)] | None = None
+    attachments: (
+        Annotated[list[Annotated[str, Field(min_length=1, max_length=40)]], Field(max_length=10)] | None
+    ) = None
     action: Annotated[str, Field(max_length=200)] | None = None
     fields: Annotated[dict[str, Short | bool], Field(max_length=50)] | None = None
 
@@ -160,40 +162,68 @@ async def open_session(call: Call, body: SessionIn) -> Annotated[Data, SessionOu
     subject = subject_of_jwt(account, body.identity_jwt, now=call.now) if body.identity_jwt else None
     anonymous = read_visitor(secret, account["key"], body.visitor_token) if body.visitor_token else None
     token, stored = new_token("sbc_")
-    fields = {**(body.utm or {}), **({"page": body.page} if body.page else {}),
-              **({"referrer": body.referrer} if body.referrer else {}), **(body.fields or {})}
+    fields = {
+        **(body.utm or {}),
+        **({"page": body.page} if body.page else {}),
+        **({"referrer": body.referrer} if body.referrer else {}),
+        **(body.fields or {}),
+    }
     async with call.db.transaction() as uow:
         visitor = await choose_visitor(uow, account, anonymous=anonymous, subject=subject)
-        thread = await uow.row(select(conversation).where(conversation.c.inbox_id == account["id"],
-                                                          conversation.c.key == visitor))
+        thread = await uow.row(
+            select(conversation).where(
+                conversation.c.inbox_id == account["id"], conversation.c.key == visitor
+            )
+        )
         facts = {"fields": fields, "external_id": subject}
-        await uow.execute(insert(chat_session).values(
-            token_hash=stored, inbox_id=account["id"], visitor_id=visitor,
-            contact_id=thread["contact_id"] if thread else None, locale=body.locale, facts=facts, created_at=uow.now,
-            expires_at=uow.now + SESSION_MS, last_seen_at=uow.now))
+        await uow.execute(
+            insert(chat_session).values(
+                token_hash=stored,
+                inbox_id=account["id"],
+                visitor_id=visitor,
+                contact_id=thread["contact_id"] if thread else None,
+                locale=body.locale,
+                facts=facts,
+                created_at=uow.now,
+                expires_at=uow.now + SESSION_MS,
+                last_seen_at=uow.now,
+            )
+        )
         config = await _config(call, uow.conn, account, body.locale)
     return {
-        "session": token, "visitor_id": visitor, "visitor_token": sign_visitor(secret, account["key"], visitor),
-        "conversation_id": thread["id"] if thread else None, "cursor": thread["last_seq"] if thread else 0,
+        "session": token,
+        "visitor_id": visitor,
+        "visitor_token": sign_visitor(secret, account["key"], visitor),
+        "conversation_id": thread["id"] if thread else None,
+        "cursor": thread["last_seq"] if thread else 0,
         "config": config,
     }
 
 
 async def _config(call: Call, conn: Any, account: Any, locale: str | None) -> Data:
-    here = select(agent_state.c.agent_id).join(agent, agent.c.id == agent_state.c.agent_id).where(
-        agent_state.c.routable, agent.c.active)
+    here = (
+        select(agent_state.c.agent_id)
+        .join(agent, agent.c.id == agent_state.c.agent_id)
+        .where(agent_state.c.routable, agent.c.active)
+    )
     if account["team_id"] is not None:
         here = here.join(team_member, team_member.c.agent_id == agent.c.id).where(
-            team_member.c.team_id == account["team_id"])
+            team_member.c.team_id == account["team_id"]
+        )
     online = (await conn.execute(here.limit(1))).scalar() is not None
     given = account["config"]
     wanted = (locale or "").split("-")[0].lower()
     return {
-        "title": str(given.get("title") or account["name"]), "greeting": given.get("greeting"),
-        "language": wanted if wanted in LANGUAGES else account["language"], "languages": LANGUAGES,
-        "pre_chat": given.get("pre_chat") or [], "team_online": online,
-        "expected_reply_s": given.get("expected_reply_s"), "max_text": MAX_TEXT,
-        "max_upload": call.services.settings.max_upload_bytes, "color": given.get("color"),
+        "title": str(given.get("title") or account["name"]),
+        "greeting": given.get("greeting"),
+        "language": wanted if wanted in LANGUAGES else account["language"],
+        "languages": LANGUAGES,
+        "pre_chat": given.get("pre_chat") or [],
+        "team_online": online,
+        "expected_reply_s": given.get("expected_reply_s"),
+        "max_text": MAX_TEXT,
+        "max_upload": call.services.settings.max_upload_bytes,
+        "color": given.get("color"),
     }
 
 
@@ -215,8 +245,14 @@ async def fetch(call: Call, query: AfterQuery) -> Annotated[Data, FramesOut]:
     if thread is None:
         return {"items": [], "cursor": 0}
     async with call.db.reading() as conn:
-        frames = await read_messages(conn, thread["id"], after=query.after, limit=query.limit,
-                                     secret_key=call.services.settings.secret_key, now=call.now)
+        frames = await read_messages(
+            conn,
+            thread["id"],
+            after=query.after,
+            limit=query.limit,
+            secret_key=call.services.settings.secret_key,
+            now=call.now,
+        )
     full = len(frames) == query.limit
     return {"items": frames, "cursor": frames[-1]["seq"] if full else max(query.after, thread["last_seq"])}
 
@@ -271,8 +307,9 @@ async def server_sent_events(call: Call, query: AfterQuery) -> web.StreamRespons
     after = int(resumed) if resumed.isascii() and resumed.isdigit() and len(resumed) < 19 else query.after
     stream = VisitorStream(call, session, after)
     stopping = call.request.app[STOPPING]
-    response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store",
-                                           "X-Accel-Buffering": "no"})
+    response = web.StreamResponse(
+        headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    )
     sink = _EventStream()
     tasks: list[asyncio.Task[Any]] = []
     try:
@@ -281,8 +318,12 @@ async def server_sent_events(call: Call, query: AfterQuery) -> web.StreamRespons
             stream.position = last
         await response.prepare(call.request)
         await response.write(_event({"type": "ready", "cursor": last}))
-        tasks = [asyncio.create_task(stream.run(sink)), asyncio.create_task(_write_events(response, sink)),
-                 asyncio.create_task(stopping.wait()), asyncio.create_task(sink.full.wait())]
+        tasks = [
+            asyncio.create_task(stream.run(sink)),
+            asyncio.create_task(_write_events(response, sink)),
+            asyncio.create_task(stopping.wait()),
+            asyncio.create_task(sink.full.wait()),
+        ]
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
         stream.close()
@@ -333,8 +374,19 @@ async def download(call: Call, id: RowId, query: LinkQuery) -> web.StreamRespons
     if not hmac.compare_digest(good.encode(), query.mac.encode()) or query.until < call.now:
         raise Forbidden("this link is not valid any more, fetch the message again", code="bad_link")
     async with call.db.reading() as conn:
-        row = (await conn.execute(select(attachment).join(message, message.c.id == attachment.c.message_id).where(
-            attachment.c.id == id, or_(message.c.direction == "in", message.c.direction == "out")))).mappings().first()
+        row = (
+            (
+                await conn.execute(
+                    select(attachment)
+                    .join(message, message.c.id == attachment.c.message_id)
+                    .where(
+                        attachment.c.id == id, or_(message.c.direction == "in", message.c.direction == "out")
+                    )
+                )
+            )
+            .mappings()
+            .first()
+        )
     if row is None or row["state"] != "stored":
         raise NotFound("no such file")
     return await send_blob(call, row)
@@ -348,19 +400,45 @@ async def ask_callback(call: Call, body: CallbackIn) -> Annotated[Data, Callback
     account = session.inbox
     async with call.db.transaction() as uow:
         who = [IdentityClaim(IdentityKind.VISITOR, session.visitor_id, verified=True, account=account["key"])]
-        person = await contacts.resolve(uow, who, name=str((session.facts.get("fields") or {}).get("name") or "") or None,
-                                        locale=session.locale)
-        thread = await uow.scalar(select(conversation.c.id).where(conversation.c.inbox_id == account["id"],
-                                                                  conversation.c.key == session.visitor_id))
+        person = await contacts.resolve(
+            uow,
+            who,
+            name=str((session.facts.get("fields") or {}).get("name") or "") or None,
+            locale=session.locale,
+        )
+        thread = await uow.scalar(
+            select(conversation.c.id).where(
+                conversation.c.inbox_id == account["id"], conversation.c.key == session.visitor_id
+            )
+        )
         inquiry = await inquiries.newest_of_conversation(uow, thread) if thread is not None else None
         if inquiry is not None and inquiry["status"] == "closed":
             inquiry = None
         booked = await callbacks.book(
-            uow, contact=person, raw_phone=body.phone, window_start=body.window_start, window_end=body.window_end,
-            inquiry=inquiry, timezone=body.timezone, note=body.note, source="chat", team_id=account["team_id"],
-            created_by=f"contact:{person['id']}", region=account["region"])
-        await contacts.add_identity(uow, person, IdentityClaim(IdentityKind.PHONE, booked["phone"], evidence="pre_chat"))
-    return Answer({"id": booked["id"], "phone": booked["phone"], "window_start": iso(booked["window_start"]),  # type: ignore[return-value]
-                   "window_end": iso(booked["window_end"]), "due_at": iso(booked["due_at"]), "state": booked["state"]}, 201)
-
-
+            uow,
+            contact=person,
+            raw_phone=body.phone,
+            window_start=body.window_start,
+            window_end=body.window_end,
+            inquiry=inquiry,
+            timezone=body.timezone,
+            note=body.note,
+            source="chat",
+            team_id=account["team_id"],
+            created_by=f"contact:{person['id']}",
+            region=account["region"],
+        )
+        await contacts.add_identity(
+            uow, person, IdentityClaim(IdentityKind.PHONE, booked["phone"], evidence="pre_chat")
+        )
+    return Answer(
+        {
+            "id": booked["id"],
+            "phone": booked["phone"],
+            "window_start": iso(booked["window_start"]),  # type: ignore[return-value]
+            "window_end": iso(booked["window_end"]),
+            "due_at": iso(booked["due_at"]),
+            "state": booked["state"],
+        },
+        201,
+    )

@@ -52,16 +52,28 @@ async def session_of_token(call: Call, token: str) -> ChatSession:
     stored = fingerprint(token)
     now = call.now
     async with call.db.reading() as conn:
-        row = (await conn.execute(select(chat_session).where(
-            chat_session.c.token_hash == stored, chat_session.c.expires_at > now))).mappings().first()
+        row = (
+            (
+                await conn.execute(
+                    select(chat_session).where(
+                        chat_session.c.token_hash == stored, chat_session.c.expires_at > now
+                    )
+                )
+            )
+            .mappings()
+            .first()
+        )
     account = await call.request.app[INBOXES].by_id(row["inbox_id"]) if row is not None else None
     if row is None or account is None or not account["enabled"]:
         raise Unauthorized("this chat session has ended, open a new one", code="session_ended")
     check_site(call.request, call.services, account)
     if row["last_seen_at"] < now - SEEN_EVERY_MS:
         async with call.db.transaction() as uow:
-            await uow.execute(update(chat_session).where(chat_session.c.token_hash == stored)
-                              .values(last_seen_at=uow.now, expires_at=uow.now + SESSION_MS))
+            await uow.execute(
+                update(chat_session)
+                .where(chat_session.c.token_hash == stored)
+                .values(last_seen_at=uow.now, expires_at=uow.now + SESSION_MS)
+            )
     return ChatSession(stored, account, row["visitor_id"], row["locale"], row["facts"])
 
 
@@ -94,15 +106,27 @@ def check_site(request: web.Request, services: Services, account: Mapping[str, A
 async def find_thread(db: Database, session: ChatSession) -> Row | None:
     """The visitor's conversation, if he has said anything yet."""
     async with db.reading() as conn:
-        return (await conn.execute(select(conversation).where(
-            conversation.c.inbox_id == session.inbox["id"], conversation.c.key == session.visitor_id
-        ))).mappings().first()
+        row = (
+            (
+                await conn.execute(
+                    select(conversation).where(
+                        conversation.c.inbox_id == session.inbox["id"],
+                        conversation.c.key == session.visitor_id,
+                    )
+                )
+            )
+            .mappings()
+            .first()
+        )
+    return dict(row) if row is not None else None
 
 
 async def limit(call: Call, what: str, who: str, rate: tuple[int, int]) -> None:
     """Take from a bucket. Raises RateLimited."""
     per_minute, burst = rate
-    wait = await call.services.limiter.take(f"chat:{what}:{who}", per_s=per_minute / 60, burst=burst, now=call.now)
+    wait = await call.services.limiter.take(
+        f"chat:{what}:{who}", per_s=per_minute / 60, burst=burst, now=call.now
+    )
     if wait > 0:
         raise RateLimited("slow down a little", retry_after_s=wait)
 

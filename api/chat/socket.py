@@ -79,9 +79,14 @@ class _Visit:
             self.stream.close()
 
     async def _serve(self) -> None:
-        tasks = [asyncio.create_task(work, name=name) for name, work in (
-            ("chat-reader", self._read()), ("chat-stream", self.stream.run(self.socket)),
-            ("chat-keeper", self._keep_alive()))]
+        tasks = [
+            asyncio.create_task(work, name=name)
+            for name, work in (
+                ("chat-reader", self._read()),
+                ("chat-stream", self.stream.run(self.socket)),
+                ("chat-keeper", self._keep_alive()),
+            )
+        ]
         gone = asyncio.create_task(self.socket.gone.wait())
         try:
             done, _ = await asyncio.wait({*tasks, gone}, return_when=asyncio.FIRST_COMPLETED)
@@ -125,8 +130,15 @@ class _Visit:
         if kind == "message":
             await limit_network(self.call, "say", MESSAGES_PER_NETWORK)
             row, duplicate = await say(self.call, self.session, frame)
-            self.socket.push_data({"type": "ack", "client_id": frame["client_id"], "seq": row["seq"],
-                                   "id": row["id"], "duplicate": duplicate})
+            self.socket.push_data(
+                {
+                    "type": "ack",
+                    "client_id": frame["client_id"],
+                    "seq": row["seq"],
+                    "id": row["id"],
+                    "duplicate": duplicate,
+                }
+            )
         elif kind == "ping":
             self.socket.push_data({"type": "pong"})
         elif kind == "typing" and self.stream.thread is not None:

@@ -79,8 +79,13 @@ class VisitorStream:
         while self.thread is not None:
             async with self.call.db.reading() as conn:
                 frames = await read_messages(
-                    conn, self.thread["id"], after=self.position, limit=_BATCH,
-                    secret_key=self.call.services.settings.secret_key, now=self.call.now)
+                    conn,
+                    self.thread["id"],
+                    after=self.position,
+                    limit=_BATCH,
+                    secret_key=self.call.services.settings.secret_key,
+                    now=self.call.now,
+                )
             for frame in frames:
                 await send(frame)
                 self.position = frame["seq"]
@@ -114,7 +119,10 @@ class VisitorStream:
     def _heard(self, whisper: dict[str, Any]) -> None:
         kind = whisper.get("type")
         if kind == "chat_opened" and self.thread is None:
-            if (whisper.get("inbox_id"), whisper.get("visitor_id")) == (self.session.inbox["id"], self.session.visitor_id):
+            if (whisper.get("inbox_id"), whisper.get("visitor_id")) == (
+                self.session.inbox["id"],
+                self.session.visitor_id,
+            ):
                 self._wake.set()
             return
         if self.thread is None or whisper.get("conversation_id") != self.thread["id"] or self._sink is None:
@@ -146,8 +154,14 @@ class VisitorStream:
         if not isinstance(seq, int) or self._sink is None or self.thread is None:
             return
         async with self.call.db.reading() as conn:
-            frames = await read_messages(conn, self.thread["id"], after=seq - 1, limit=1,
-                                         secret_key=self.call.services.settings.secret_key, now=self.call.now)
+            frames = await read_messages(
+                conn,
+                self.thread["id"],
+                after=seq - 1,
+                limit=1,
+                secret_key=self.call.services.settings.secret_key,
+                now=self.call.now,
+            )
         # Notes have states as well; their very existence is not the visitor's business.
         if not frames or frames[0]["seq"] != seq:
             return
@@ -160,8 +174,14 @@ class VisitorStream:
         # The payload is the agents' view: only named parts of it go out.
         if self._sink is not None and is_visible(shown):
             deleted = bool((shown.get("meta") or {}).get("deleted_at"))
-            self._sink.push_data({"type": "edit", "seq": shown.get("seq"), "text": "" if deleted else shown.get("text"),
-                                  "deleted": deleted})
+            self._sink.push_data(
+                {
+                    "type": "edit",
+                    "seq": shown.get("seq"),
+                    "text": "" if deleted else shown.get("text"),
+                    "deleted": deleted,
+                }
+            )
 
     async def _joined(self, agent_id: object) -> None:
         if not isinstance(agent_id, int) or self._sink is None:
@@ -174,5 +194,11 @@ class VisitorStream:
 
 async def last_seq(call: Call, conversation_id: int) -> int:
     async with call.db.reading() as conn:
-        return int((await conn.execute(select(conversation.c.last_seq)
-                                       .where(conversation.c.id == conversation_id))).scalar() or 0)
+        return int(
+            (
+                await conn.execute(
+                    select(conversation.c.last_seq).where(conversation.c.id == conversation_id)
+                )
+            ).scalar()
+            or 0
+        )

@@ -59,8 +59,10 @@ class Hub:
         self.cursor = Cursor()
 
     async def start(self) -> None:
-        self._ends = [self._hints.subscribe(EVENTS, lambda _: self._wake.set()),
-                      self._hints.subscribe(EPHEMERAL, self._heard)]
+        self._ends = [
+            self._hints.subscribe(EVENTS, lambda _: self._wake.set()),
+            self._hints.subscribe(EPHEMERAL, self._heard),
+        ]
         self._task = asyncio.create_task(self._run(), name="feed-hub")
 
     async def close(self) -> None:
@@ -156,23 +158,39 @@ class Hub:
             self._typing(message)
 
     def _typing(self, message: dict[str, Any]) -> None:
-        frame = json.dumps({
-            "type": "event", "cursor": None, "id": None, "kind": "typing", "at": message.get("at"),
-            "actor": message.get("actor"), "inquiry_id": message.get("inquiry_id"),
-            "subject": {"kind": "conversation", "id": message.get("conversation_id")},
-            "conversation_id": message.get("conversation_id"), "data": {"name": message.get("name")}})
+        frame = json.dumps(
+            {
+                "type": "event",
+                "cursor": None,
+                "id": None,
+                "kind": "typing",
+                "at": message.get("at"),
+                "actor": message.get("actor"),
+                "inquiry_id": message.get("inquiry_id"),
+                "subject": {"kind": "conversation", "id": message.get("conversation_id")},
+                "conversation_id": message.get("conversation_id"),
+                "data": {"name": message.get("name")},
+            }
+        )
         for subscriber in tuple(self._subscribers):
-            if message.get("actor") != subscriber.actor.label and may_see(subscriber.actor,
-                                                                          message.get("audience") or {}):
+            if message.get("actor") != subscriber.actor.label and may_see(
+                subscriber.actor, message.get("audience") or {}
+            ):
                 subscriber.push(frame)
 
 
 def event_data(row: Row) -> dict[str, Any]:
     """An event as the API shows it."""
     return {
-        "cursor": str(Cursor(row["tx"], row["id"])), "id": row["id"], "kind": row["kind"], "at": to_iso(row["at"]),
-        "actor": row["actor"], "subject": {"kind": row["subject_kind"], "id": row["subject_id"]},
-        "inquiry_id": row["inquiry_id"], "conversation_id": row["conversation_id"], "data": row["payload"],
+        "cursor": str(Cursor(row["tx"], row["id"])),
+        "id": row["id"],
+        "kind": row["kind"],
+        "at": to_iso(row["at"]),
+        "actor": row["actor"],
+        "subject": {"kind": row["subject_kind"], "id": row["subject_id"]},
+        "inquiry_id": row["inquiry_id"],
+        "conversation_id": row["conversation_id"],
+        "data": row["payload"],
     }
 
 

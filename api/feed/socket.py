@@ -113,13 +113,16 @@ class _Connection:
 
     async def _join(self) -> None:
         start = await self._start()
-        await self.socket.send_data({"type": "hello", "cursor": str(start or self.hub.cursor),
-                                     "agent_id": self.actor.agent_id})
+        await self.socket.send_data(
+            {"type": "hello", "cursor": str(start or self.hub.cursor), "agent_id": self.actor.agent_id}
+        )
         position = start
         read = 0
         while position is not None and position < self.hub.cursor and not self.socket.closing:
             async with self.services.db.reading() as conn:
-                rows, position = await read_after(conn, position, limit=_BATCH, tx_offset=self.services.db.tx_offset)
+                rows, position = await read_after(
+                    conn, position, limit=_BATCH, tx_offset=self.services.db.tx_offset
+                )
             if not rows:
                 break
             read += len(rows)
@@ -170,22 +173,37 @@ class _Connection:
         elif frame["type"] == "presence":
             await say_presence(self.services, self.actor, frame.get("presence"))
         elif frame["type"] not in ("pong", "auth"):
-            self.socket.push_data({"type": "error", "code": "unknown_frame",
-                                   "detail": "known frames: pong, typing, presence"})
+            self.socket.push_data(
+                {"type": "error", "code": "unknown_frame", "detail": "known frames: pong, typing, presence"}
+            )
 
     async def _typing(self, inquiry_id: object) -> None:
         if not isinstance(inquiry_id, int) or isinstance(inquiry_id, bool):
-            self.socket.push_data({"type": "error", "code": "bad_frame", "detail": "inquiry_id must be a number"})
+            self.socket.push_data(
+                {"type": "error", "code": "bad_frame", "detail": "inquiry_id must be a number"}
+            )
             return
         now = self.services.clock.now_ms()
-        if await self.services.limiter.take(f"typing:{self.actor.agent_id}:{inquiry_id}", per_s=0.5, burst=2,
-                                            now=now) > 0:
+        if (
+            await self.services.limiter.take(
+                f"typing:{self.actor.agent_id}:{inquiry_id}", per_s=0.5, burst=2, now=now
+            )
+            > 0
+        ):
             return
         async with self.services.db.reading() as conn:
             row = await access_inquiry(conn, self.actor, inquiry_id)
-        self.hub.whisper({"type": "typing", "conversation_id": row["conversation_id"], "inquiry_id": row["id"],
-                          "actor": self.actor.label, "name": self.actor.name, "at": to_iso(now),
-                          "audience": inquiry_audience(row).as_data()})
+        self.hub.whisper(
+            {
+                "type": "typing",
+                "conversation_id": row["conversation_id"],
+                "inquiry_id": row["id"],
+                "actor": self.actor.label,
+                "name": self.actor.name,
+                "at": to_iso(now),
+                "audience": inquiry_audience(row).as_data(),
+            }
+        )
 
     async def _keep_alive(self) -> None:
         """Ping, renew the agent's presence, and notice that he was locked out."""

@@ -24,7 +24,9 @@ MAX_BAD_FRAMES = 20
 class Socket:
     """A prepared WebSocket. `push` never waits; a full queue closes with 4408, and the client resumes."""
 
-    def __init__(self, request: web.Request, ws: web.WebSocketResponse, *, max_queue: int = MAX_QUEUE) -> None:
+    def __init__(
+        self, request: web.Request, ws: web.WebSocketResponse, *, max_queue: int = MAX_QUEUE
+    ) -> None:
         self.request = request
         self.ws = ws
         self.dropped = False
@@ -133,7 +135,8 @@ class Socket:
 
 class OpenSockets:
     """All sockets of an application, to close them by name when it stops: without that a shutdown waits for every
-    client, and they never learn why."""
+    client, and they never learn why.
+    """
 
     def __init__(self) -> None:
         self._all: set[Socket] = set()

@@ -52,7 +52,10 @@ async def _arguments(call: Call, endpoint: Endpoint) -> tuple[dict[str, Any], by
             raw = repr(value).encode()
             found[name] = validated(endpoint.body, value, "body")
     if endpoint.query is None and request.query:
-        extra = [{"loc": ["query", name], "msg": "there is no such parameter"} for name in sorted(set(request.query))]
+        extra = [
+            {"loc": ["query", name], "msg": "there is no such parameter"}
+            for name in sorted(set(request.query))
+        ]
         raise Invalid("the query is not valid", params={"errors": extra})
     if endpoint.body is None and not endpoint.consumes and request.body_exists:
         raw = await read_body(request, limit=endpoint.max_body)
@@ -103,8 +106,9 @@ async def _run(call: Call, endpoint: Endpoint, arguments: dict[str, Any], raw: b
         raise
 
 
-async def _execute(call: Call, endpoint: Endpoint, arguments: dict[str, Any],
-                   attempt: Attempt | None) -> web.StreamResponse:
+async def _execute(
+    call: Call, endpoint: Endpoint, arguments: dict[str, Any], attempt: Attempt | None
+) -> web.StreamResponse:
     kinds = {kind: name for name, kind in endpoint.wants.items() if kind != "path"}
     if "call" in kinds:
         arguments[kinds["call"]] = call
@@ -142,9 +146,12 @@ def _respond(call: Call, endpoint: Endpoint, result: Any) -> web.StreamResponse:
     else:
         if endpoint.returns is not None and call.request.app[CHECK_ANSWERS]:
             endpoint.returns.validate_json(_dump(answer.data), strict=True)
-        response = web.Response(status=answer.status, body=_dump(answer.data).encode(),
-                                content_type="application/json",
-                                headers={"Cache-Control": "no-store", **(answer.headers or {})})
+        response = web.Response(
+            status=answer.status,
+            body=_dump(answer.data).encode(),
+            content_type="application/json",
+            headers={"Cache-Control": "no-store", **(answer.headers or {})},
+        )
     if answer.prepare is not None:
         answer.prepare(response)
     return response

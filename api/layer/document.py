@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any
 
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 from api.layer.fields import OpenOut
@@ -31,8 +31,8 @@ class ProblemOut(OpenOut):
     status: int
     detail: str
     code: str
-    params: dict[str, Any] = {}
-    errors: list[FieldErrorOut] = []
+    params: dict[str, Any] = Field(default_factory=dict)
+    errors: list[FieldErrorOut] = Field(default_factory=list)
     log_id: str = ""
 
 
@@ -50,16 +50,20 @@ def build_document(endpoints: Iterable[Endpoint], *, version: str) -> Data:
             "version": version,
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
             "description": "The API of the contact center, for agents, supervisors, admins and programs. Errors are "
-                           "problem documents; lists are pages with an opaque cursor; a POST repeated with the same "
-                           "Idempotency-Key has one effect.",
+            "problem documents; lists are pages with an opaque cursor; a POST repeated with the same "
+            "Idempotency-Key has one effect.",
         },
         "paths": paths,
         "components": {
             "schemas": schemas.definitions,
             "securitySchemes": {
-                "session": {"type": "apiKey", "in": "cookie", "name": "switchboard_session",
-                            "description": "From POST /api/v1/auth/login. Unsafe methods also need the header "
-                                           "X-Requested-With: switchboard."},
+                "session": {
+                    "type": "apiKey",
+                    "in": "cookie",
+                    "name": "switchboard_session",
+                    "description": "From POST /api/v1/auth/login. Unsafe methods also need the header "
+                    "X-Requested-With: switchboard.",
+                },
                 "token": {"type": "http", "scheme": "bearer", "description": "An API token."},
             },
         },
@@ -70,7 +74,9 @@ class _Schemas:
     """All models rendered together, so that each has one name."""
 
     def __init__(self, endpoints: list[Endpoint]) -> None:
-        wanted: list[tuple[Any, Any, Any]] = [("problem", "serialization", TypeAdapter(ProblemOut).core_schema)]
+        wanted: list[tuple[Any, Any, Any]] = [
+            ("problem", "serialization", TypeAdapter(ProblemOut).core_schema)
+        ]
         for number, endpoint in enumerate(endpoints):
             if endpoint.body is not None:
                 wanted.append(((number, "body"), "validation", TypeAdapter(endpoint.body).core_schema))
@@ -78,12 +84,14 @@ class _Schemas:
                 wanted.append(((number, "query"), "validation", TypeAdapter(endpoint.query).core_schema))
             if endpoint.returns is not None:
                 wanted.append(((number, "returns"), "serialization", endpoint.returns.core_schema))
-            wanted.extend(((number, "path", name), "validation", adapter.core_schema)
-                          for name, adapter in endpoint.path_types.items())
+            wanted.extend(
+                ((number, "path", name), "validation", adapter.core_schema)
+                for name, adapter in endpoint.path_types.items()
+            )
         made, definitions = GenerateJsonSchema(ref_template=_REF).generate_definitions(wanted)
         self._made: dict[Any, Data] = {key: schema for (key, _mode), schema in made.items()}
         self._numbers = {id(endpoint): number for number, endpoint in enumerate(endpoints)}
-        self.definitions: Data = dict(definitions)
+        self.definitions: Data = {str(name): schema for name, schema in definitions.items()}
 
     def of(self, endpoint: Endpoint, *part: str) -> Data:
         return self._made[(self._numbers[id(endpoint)], *part)]
@@ -103,22 +111,32 @@ def _operation(endpoint: Endpoint, schemas: _Schemas) -> Data:
         "operationId": f"{endpoint.tag}_{endpoint.handler.__name__}".replace(" ", "_"),
         "tags": [endpoint.tag],
         "summary": endpoint.summary,
-        "description": endpoint.description + (f"\n\nNeeds the role: {endpoint.role}." if endpoint.role else ""),
+        "description": endpoint.description
+        + (f"\n\nNeeds the role: {endpoint.role}." if endpoint.role else ""),
         "parameters": _parameters(endpoint, schemas),
         "responses": _responses(endpoint, schemas),
         "security": [{"session": []}, {"token": []}] if endpoint.role else [],
     }
     if endpoint.body is not None:
-        operation["requestBody"] = {"required": True,
-                                    "content": {"application/json": {"schema": schemas.of(endpoint, "body")}}}
+        operation["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": schemas.of(endpoint, "body")}},
+        }
     elif endpoint.consumes:
-        operation["requestBody"] = {"required": True, "content": {endpoint.consumes: {"schema": _raw(endpoint)}}}
+        operation["requestBody"] = {
+            "required": True,
+            "content": {endpoint.consumes: {"schema": _raw(endpoint)}},
+        }
     return operation
 
 
 def _raw(endpoint: Endpoint) -> Data:
     if endpoint.consumes == "multipart/form-data":
-        return {"type": "object", "required": ["file"], "properties": {"file": {"type": "string", "format": "binary"}}}
+        return {
+            "type": "object",
+            "required": ["file"],
+            "properties": {"file": {"type": "string", "format": "binary"}},
+        }
     return {"type": "string"}
 
 
@@ -130,15 +148,25 @@ def _parameters(endpoint: Endpoint, schemas: _Schemas) -> list[Data]:
     if endpoint.query is not None:
         model = schemas.resolved(schemas.of(endpoint, "query"))
         for name, schema in model.get("properties", {}).items():
-            parameter: Data = {"name": name, "in": "query", "required": name in model.get("required", ()),
-                               "schema": _without_null(schema)}
+            parameter: Data = {
+                "name": name,
+                "in": "query",
+                "required": name in model.get("required", ()),
+                "schema": _without_null(schema),
+            }
             if "description" in schema:
                 parameter["description"] = schema["description"]
             found.append(parameter)
     if endpoint.method == "POST" and endpoint.role and not endpoint.consumes and not endpoint.secret:
-        found.append({"name": "Idempotency-Key", "in": "header", "required": False,
-                      "schema": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[!-~]+$"},
-                      "description": "The same key again gives the stored answer."})
+        found.append(
+            {
+                "name": "Idempotency-Key",
+                "in": "header",
+                "required": False,
+                "schema": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[!-~]+$"},
+                "description": "The same key again gives the stored answer.",
+            }
+        )
     return found
 
 
@@ -159,7 +187,9 @@ def _responses(endpoint: Endpoint, schemas: _Schemas) -> Data:
         good["content"] = {endpoint.produces: {"schema": schemas.of(endpoint, "returns")}}
     elif endpoint.produces != "application/json":
         good["content"] = {endpoint.produces: {"schema": {"type": "string"}}}
-    status = endpoint.status if endpoint.returns is not None or endpoint.produces != "application/json" else 204
+    status = (
+        endpoint.status if endpoint.returns is not None or endpoint.produces != "application/json" else 204
+    )
     responses: Data = {str(status): good}
     wrong = {400, 422, 500, 503, *endpoint.errors}
     if endpoint.role:
@@ -171,8 +201,10 @@ def _responses(endpoint: Endpoint, schemas: _Schemas) -> Data:
     if endpoint.method == "POST" and endpoint.role:
         wrong.add(409)
     for code in sorted(wrong):
-        answer: Data = {"description": HTTPStatus(code).phrase,
-                        "content": {"application/problem+json": {"schema": schemas.problem}}}
+        answer: Data = {
+            "description": HTTPStatus(code).phrase,
+            "content": {"application/problem+json": {"schema": schemas.problem}},
+        }
         if code in (429, 503):
             answer["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "seconds"}}
         responses[str(code)] = answer

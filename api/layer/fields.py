@@ -26,7 +26,8 @@ class In(BaseModel):
 
 class Query(BaseModel):
     """A query string. Lax in types (everything is text there), strict in names: a mistyped filter must not be
-    taken for no filter."""
+    taken for no filter.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -57,11 +58,14 @@ class PageQuery(Query):
 
 def _instant(value: object) -> int:
     if not isinstance(value, str):
-        raise ValueError("expected an ISO 8601 instant with an offset, e.g. 2026-11-22T00:01:02.345Z")
+        # pydantic turns a ValueError into a complaint, a TypeError would escape it.
+        raise ValueError("expected an ISO 8601 instant with an offset, e.g. 2026-11-22T00:01:02.345Z")  # noqa: TRY004
     try:
         moment = from_iso(value.replace(" ", "+") if " " in value[-6:] else value)
     except (ValueError, OverflowError) as error:
-        raise ValueError("expected an ISO 8601 instant with an offset, e.g. 2026-11-22T00:01:02.345Z") from error
+        raise ValueError(
+            "expected an ISO 8601 instant with an offset, e.g. 2026-11-22T00:01:02.345Z"
+        ) from error
     if not 0 <= moment <= MAX_INSTANT:
         raise ValueError("the instant must lie between 1970 and 9999")
     return moment
@@ -72,7 +76,9 @@ def _many(value: object) -> object:
     if isinstance(value, str):
         value = [value]
     if isinstance(value, list):
-        return [part for item in value for part in (item.split(",") if isinstance(item, str) else [item]) if part]
+        return [
+            part for item in value for part in (item.split(",") if isinstance(item, str) else [item]) if part
+        ]
     return value
 
 

@@ -47,13 +47,18 @@ class Attempt:
             await uow.execute(self._mine(delete(idempotency)))
 
     def _mine(self, statement: StatementT) -> StatementT:
-        return statement.where(idempotency.c.agent_id == self.agent_id, idempotency.c.key == self.key,
-                               idempotency.c.status.is_(None), idempotency.c.created_at == self.mark)
+        return statement.where(
+            idempotency.c.agent_id == self.agent_id,
+            idempotency.c.key == self.key,
+            idempotency.c.status.is_(None),
+            idempotency.c.created_at == self.mark,
+        )
 
 
 async def begin(call: Call, key: str, raw: bytes) -> tuple[Attempt | None, web.Response | None]:
     """Take the key, or give back what it has led to. Raises Conflict (the twin is at work) and Invalid (the key was
-    used for something else)."""
+    used for something else).
+    """
     if not 1 <= len(key) <= 200:
         raise Invalid("Idempotency-Key must have 1 to 200 characters", code="bad_idempotency_key")
     check_text(key)
@@ -62,14 +67,22 @@ async def begin(call: Call, key: str, raw: bytes) -> tuple[Attempt | None, web.R
     agent_id = call.actor.agent_id
     mine = (idempotency.c.agent_id == agent_id, idempotency.c.key == key)
     async with call.db.transaction() as uow:
-        values = {"agent_id": agent_id, "key": key, "fingerprint": fingerprint, "status": None, "body": None,
-                  "created_at": uow.now}
+        values = {
+            "agent_id": agent_id,
+            "key": key,
+            "fingerprint": fingerprint,
+            "status": None,
+            "body": None,
+            "created_at": uow.now,
+        }
         attempt = Attempt(call.db, agent_id, key, uow.now)
         if await uow.insert_new(idempotency, values, key=["agent_id", "key"]) is not None:
             return attempt, None
         row = await uow.row(uow.lock(select(idempotency).where(*mine)))
         if row is None:
-            raise Conflict("the first request with this key is just ending, try again", code="idempotency_conflict")
+            raise Conflict(
+                "the first request with this key is just ending, try again", code="idempotency_conflict"
+            )
         answered_long_ago = row["status"] is not None and row["created_at"] <= uow.now - KEEP_MS
         died = row["status"] is None and row["created_at"] <= uow.now - TAKE_OVER_MS
         if answered_long_ago or (died and row["fingerprint"] == fingerprint):
@@ -79,6 +92,9 @@ async def begin(call: Call, key: str, raw: bytes) -> tuple[Attempt | None, web.R
             raise Invalid("this Idempotency-Key was used for another request", code="idempotency_mismatch")
         if row["status"] is None:
             raise Conflict("the first request with this key is still at work", code="idempotency_conflict")
-        return None, web.Response(status=row["status"], body=row["body"].encode() or None,
-                                  content_type="application/json",
-                                  headers={"Cache-Control": "no-store", "Idempotency-Replayed": "true"})
+        return None, web.Response(
+            status=row["status"],
+            body=row["body"].encode() or None,
+            content_type="application/json",
+            headers={"Cache-Control": "no-store", "Idempotency-Replayed": "true"},
+        )

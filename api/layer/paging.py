@@ -29,8 +29,11 @@ def decode_cursor(cursor: str, kinds: Sequence[type]) -> list[Any]:
         if not fits or any(isinstance(value, int) and abs(value) > MAX_BIG for value in values):
             raise ValueError
     except (ValueError, RecursionError, Invalid) as error:
-        raise Invalid("the cursor is not one of this list", code="bad_cursor",
-                      params={"errors": [{"loc": ["query", "cursor"], "msg": "not a cursor of this list"}]}) from error
+        raise Invalid(
+            "the cursor is not one of this list",
+            code="bad_cursor",
+            params={"errors": [{"loc": ["query", "cursor"], "msg": "not a cursor of this list"}]},
+        ) from error
     return list(values)
 
 
@@ -43,16 +46,18 @@ def after(order: Order, values: Sequence[Any]) -> ColumnElement[bool]:
     return or_(*choices)
 
 
-def page_of(statement: Select[Any], order: Order, *, cursor: str | None, limit: int,
-            kinds: Sequence[type] = (int,)) -> Select[Any]:
+def page_of(
+    statement: Select[Any], order: Order, *, cursor: str | None, limit: int, kinds: Sequence[type] = (int,)
+) -> Select[Any]:
     """The statement of one page: one row more than `limit`, to know whether there is another page."""
     if cursor is not None:
         statement = statement.where(after(order, decode_cursor(cursor, kinds)))
     return statement.order_by(*(c.desc() if down else c.asc() for c, down in order)).limit(limit + 1)
 
 
-def cut(rows: Sequence[Mapping[Any, Any]], limit: int,
-        key: Callable[[Mapping[Any, Any]], Sequence[int | str]]) -> tuple[list[Any], str | None]:
+def cut(
+    rows: Sequence[Mapping[Any, Any]], limit: int, key: Callable[[Mapping[Any, Any]], Sequence[int | str]]
+) -> tuple[list[Any], str | None]:
     """The rows of the page and the cursor of the next one."""
     if len(rows) <= limit:
         return list(rows), None

@@ -117,17 +117,40 @@ class Routes:
     def delete(self, path: str, **options: Any) -> Callable[[Any], Any]:
         return self._route("DELETE", path, **options)
 
-    def _route(self, method: str, path: str, *, role: str | None | type[Any] = object, status: int = 200,
-               errors: tuple[int, ...] = (), max_body: int = MAX_JSON, consumes: str = "",
-               produces: str = "application/json", repeatable: bool = False, secret: bool = False) -> Callable[[Any], Any]:
+    def _route(
+        self,
+        method: str,
+        path: str,
+        *,
+        role: str | type[Any] | None = object,
+        status: int = 200,
+        errors: tuple[int, ...] = (),
+        max_body: int = MAX_JSON,
+        consumes: str = "",
+        produces: str = "application/json",
+        repeatable: bool = False,
+        secret: bool = False,
+    ) -> Callable[[Any], Any]:
         needed = self.role if role is object else role
 
         def declare(handler: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
             parts = _parts_of(handler)
             self.endpoints.append(
-                Endpoint(method=method, path=self.prefix + path, handler=handler, role=needed,  # type: ignore[arg-type]
-                         tag=self.tag, status=status, errors=errors, max_body=max_body, consumes=consumes,
-                         produces=produces, repeatable=repeatable, secret=secret, **parts)
+                Endpoint(
+                    method=method,
+                    path=self.prefix + path,
+                    handler=handler,
+                    role=needed,  # type: ignore[arg-type]
+                    tag=self.tag,
+                    status=status,
+                    errors=errors,
+                    max_body=max_body,
+                    consumes=consumes,
+                    produces=produces,
+                    repeatable=repeatable,
+                    secret=secret,
+                    **parts,
+                )
             )
             return handler
 
@@ -157,8 +180,13 @@ def _parts_of(handler: Callable[..., Awaitable[Any]]) -> dict[str, Any]:
         else:
             wants[name] = "path"
             path_types[name] = TypeAdapter(hint)
-    return {"wants": wants, "path_types": path_types, "body": models.get("body"), "query": models.get("query"),
-            "returns": _returned(returned)}
+    return {
+        "wants": wants,
+        "path_types": path_types,
+        "body": models.get("body"),
+        "query": models.get("query"),
+        "returns": _returned(returned),
+    }
 
 
 def _returned(hint: Any) -> TypeAdapter[Any] | None:

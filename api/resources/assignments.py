@@ -49,20 +49,40 @@ class WhyOut(Out):
 async def take(call: Call, uow: UnitOfWork, id: RowId) -> Annotated[Data, AssignmentOut]:  # noqa: A002
     """Take an inquiry by hand, past the queue; supervisors also from a colleague."""
     await access_inquiry(uow, call.actor, id)
-    return await assignments.take(uow, id, call.actor.agent_id, command_id(call),
-                                  steal=call.actor.has_role("supervisor"))
+    return await assignments.take(
+        uow, id, call.actor.agent_id, command_id(call), steal=call.actor.has_role("supervisor")
+    )
 
 
 @routes.post("/inquiries/{id}/transfer")
-async def transfer(call: Call, uow: UnitOfWork, id: RowId, body: TransferIn) -> Annotated[Data, AssignmentOut]:  # noqa: A002
+async def transfer(
+    call: Call,
+    uow: UnitOfWork,
+    id: RowId,  # noqa: A002
+    body: TransferIn,
+) -> Annotated[Data, AssignmentOut]:
     """Hand an inquiry to a colleague or a team; a note stays in the thread."""
     row = await access_inquiry(uow, call.actor, id)
     if body.note and body.note.strip() and row["conversation_id"] is not None:
         await messages.post_message(
-            uow, conversation_id=row["conversation_id"], inquiry_row=row, author_kind="agent",
-            author_id=call.actor.agent_id, author_name=call.actor.name, text=body.note, internal=True)
-    return await assignments.transfer(uow, id, actor=call.actor.label, to_agent_id=body.agent_id,
-                                      to_team_id=body.team_id, note=body.note, command_id=command_id(call))
+            uow,
+            conversation_id=row["conversation_id"],
+            inquiry_row=row,
+            author_kind="agent",
+            author_id=call.actor.agent_id,
+            author_name=call.actor.name,
+            text=body.note,
+            internal=True,
+        )
+    return await assignments.transfer(
+        uow,
+        id,
+        actor=call.actor.label,
+        to_agent_id=body.agent_id,
+        to_team_id=body.team_id,
+        note=body.note,
+        command_id=command_id(call),
+    )
 
 
 @routes.post("/inquiries/{id}/release")

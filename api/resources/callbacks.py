@@ -92,22 +92,34 @@ async def show_callbacks(conn: AsyncConnection, rows: Sequence[Mapping[Any, Any]
     """With names and attempts: four more queries."""
     if not rows:
         return []
-    found = await conn.execute(select(callback_attempt).where(
-        callback_attempt.c.callback_id.in_([r["id"] for r in rows])).order_by(callback_attempt.c.n))
-    attempts: dict[int, list[Mapping[Any, Any]]] = {}
-    for row in found.mappings():
-        attempts.setdefault(row["callback_id"], []).append(row)
+    found = await conn.execute(
+        select(callback_attempt)
+        .where(callback_attempt.c.callback_id.in_([r["id"] for r in rows]))
+        .order_by(callback_attempt.c.n)
+    )
+    attempts: dict[int, list[Mapping[str, Any]]] = {}
+    for attempt_row in found.mappings():
+        attempts.setdefault(attempt_row["callback_id"], []).append(dict(attempt_row))
     people = await _names(conn, contact, {r["contact_id"] for r in rows})
-    agents = await _names(conn, agent, {r["owner_id"] for r in rows} | {
-        a["agent_id"] for each in attempts.values() for a in each})
+    agents = await _names(
+        conn,
+        agent,
+        {r["owner_id"] for r in rows} | {a["agent_id"] for each in attempts.values() for a in each},
+    )
     teams = await _names(conn, team, {r["team_id"] for r in rows})
     shown = []
     for row in rows:
-        view = callbacks.callback_view(row, attempts.get(row["id"], ()))
+        view = callbacks.callback_view(dict(row), attempts.get(row["id"], ()))
         for attempt in view["attempts"]:
             attempt["agent"] = agents.get(attempt["agent_id"])
-        shown.append({**view, "contact": people[row["contact_id"]], "owner": agents.get(row["owner_id"]),
-                      "team": teams.get(row["team_id"])})
+        shown.append(
+            {
+                **view,
+                "contact": people[row["contact_id"]],
+                "owner": agents.get(row["owner_id"]),
+                "team": teams.get(row["team_id"]),
+            }
+        )
     return shown
 
 
@@ -123,8 +135,11 @@ def _readable(actor: Actor) -> Any:
     """Whose promises an agent sees: his own, his teams', and those of nobody."""
     if actor.has_role("supervisor"):
         return callback.c.id > 0
-    return or_(callback.c.owner_id == actor.agent_id, callback.c.team_id.in_(actor.team_ids),
-               (callback.c.team_id.is_(None)) & (callback.c.owner_id.is_(None)))
+    return or_(
+        callback.c.owner_id == actor.agent_id,
+        callback.c.team_id.in_(actor.team_ids),
+        (callback.c.team_id.is_(None)) & (callback.c.owner_id.is_(None)),
+    )
 
 
 async def _access(uow: UnitOfWork, actor: Actor, callback_id: int) -> Mapping[str, Any]:
@@ -140,13 +155,17 @@ async def _shown(uow: UnitOfWork, callback_id: int) -> Data:
 
 
 async def _check_owner(uow: UnitOfWork, body: BookIn | MoveIn) -> None:
-    if body.owner_id is not None and await uow.scalar(
-            select(agent.c.id).where(agent.c.id == body.owner_id, agent.c.active)) is None:
+    if (
+        body.owner_id is not None
+        and await uow.scalar(select(agent.c.id).where(agent.c.id == body.owner_id, agent.c.active)) is None
+    ):
         raise Invalid("no such agent", params={"errors": [{"loc": ["body", "owner_id"], "msg": "unknown"}]})
 
 
 @routes.get("/callbacks")
-async def list_callbacks(call: Call, conn: AsyncConnection, query: CallbacksQuery) -> Annotated[Data, Page[CallbackOut]]:
+async def list_callbacks(
+    call: Call, conn: AsyncConnection, query: CallbacksQuery
+) -> Annotated[Data, Page[CallbackOut]]:
     """Promises in order of when they are due."""
     statement = select(callback).where(_readable(call.actor))
     if query.state:
@@ -154,22 +173,34 @@ async def list_callbacks(call: Call, conn: AsyncConnection, query: CallbacksQuer
     if query.owner_id == "none":
         statement = statement.where(callback.c.owner_id.is_(None))
     elif query.owner_id is not None:
-        statement = statement.where(callback.c.owner_id == (
-            call.actor.agent_id if query.owner_id == "me" else int(query.owner_id)))
+        statement = statement.where(
+            callback.c.owner_id == (call.actor.agent_id if query.owner_id == "me" else int(query.owner_id))
+        )
     if query.contact_id is not None:
         statement = statement.where(callback.c.contact_id == query.contact_id)
     if query.inquiry_id is not None:
         statement = statement.where(callback.c.inquiry_id == query.inquiry_id)
-    page = page_of(statement, [(callback.c.due_at, False), (callback.c.id, False)], cursor=query.cursor,
-                   limit=query.limit, kinds=(int, int))
-    rows, following = cut((await conn.execute(page)).mappings().all(), query.limit, lambda r: (r["due_at"], r["id"]))
+    page = page_of(
+        statement,
+        [(callback.c.due_at, False), (callback.c.id, False)],
+        cursor=query.cursor,
+        limit=query.limit,
+        kinds=(int, int),
+    )
+    rows, following = cut(
+        (await conn.execute(page)).mappings().all(), query.limit, lambda r: (r["due_at"], r["id"])
+    )
     return {"items": await show_callbacks(conn, rows), "next": following}
 
 
 @routes.get("/callbacks/{id}")
 async def show(call: Call, conn: AsyncConnection, id: RowId) -> Annotated[Data, CallbackOut]:  # noqa: A002
     """One promise with its attempts."""
-    rows = (await conn.execute(select(callback).where(callback.c.id == id, _readable(call.actor)))).mappings().all()
+    rows = (
+        (await conn.execute(select(callback).where(callback.c.id == id, _readable(call.actor))))
+        .mappings()
+        .all()
+    )
     if not rows:
         raise NotFound(f"no callback {id}", params={"callback_id": id})
     return (await show_callbacks(conn, rows))[0]
@@ -178,7 +209,9 @@ async def show(call: Call, conn: AsyncConnection, id: RowId) -> Annotated[Data, 
 @routes.post("/callbacks", status=201)
 async def book(call: Call, uow: UnitOfWork, body: BookIn) -> Annotated[Data, CallbackOut]:
     """Promise to call. An open promise to the same number is moved, not doubled."""
-    inquiry_row = await access_inquiry(uow, call.actor, body.inquiry_id) if body.inquiry_id is not None else None
+    inquiry_row = (
+        await access_inquiry(uow, call.actor, body.inquiry_id) if body.inquiry_id is not None else None
+    )
     contact_id = body.contact_id or (inquiry_row["contact_id"] if inquiry_row else None)
     if contact_id is None:
         raise Invalid("give contact_id or inquiry_id", code="bad_contact")
@@ -186,12 +219,25 @@ async def book(call: Call, uow: UnitOfWork, body: BookIn) -> Annotated[Data, Cal
     if person is None:
         raise NotFound(f"no contact {contact_id}", params={"contact_id": contact_id})
     await _check_owner(uow, body)
-    if body.team_id is not None and await uow.scalar(select(team.c.id).where(team.c.id == body.team_id)) is None:
+    if (
+        body.team_id is not None
+        and await uow.scalar(select(team.c.id).where(team.c.id == body.team_id)) is None
+    ):
         raise Invalid("no such team", params={"errors": [{"loc": ["body", "team_id"], "msg": "unknown"}]})
     row = await callbacks.book(
-        uow, contact=person, raw_phone=body.phone, window_start=body.window_start, window_end=body.window_end,
-        inquiry=inquiry_row, timezone=body.timezone, owner_id=body.owner_id, team_id=body.team_id, note=body.note,
-        source="desk", created_by=call.actor.label)
+        uow,
+        contact=person,
+        raw_phone=body.phone,
+        window_start=body.window_start,
+        window_end=body.window_end,
+        inquiry=inquiry_row,
+        timezone=body.timezone,
+        owner_id=body.owner_id,
+        team_id=body.team_id,
+        note=body.note,
+        source="desk",
+        created_by=call.actor.label,
+    )
     return await _shown(uow, row["id"])
 
 
@@ -200,8 +246,15 @@ async def move(call: Call, uow: UnitOfWork, id: RowId, body: MoveIn) -> Annotate
     """Move a promise, change its note or owner."""
     await _access(uow, call.actor, id)
     await _check_owner(uow, body)
-    await callbacks.reschedule(uow, id, window_start=body.window_start, window_end=body.window_end, note=body.note,
-                               owner_id=body.owner_id, actor=call.actor.label)
+    await callbacks.reschedule(
+        uow,
+        id,
+        window_start=body.window_start,
+        window_end=body.window_end,
+        note=body.note,
+        owner_id=body.owner_id,
+        actor=call.actor.label,
+    )
     return await _shown(uow, id)
 
 
@@ -225,6 +278,7 @@ async def dial(call: Call, uow: UnitOfWork, id: RowId) -> Annotated[Data, Callba
 async def outcome(call: Call, uow: UnitOfWork, id: RowId, body: OutcomeIn) -> Annotated[Data, CallbackOut]:  # noqa: A002
     """Say how the call ended; what follows is decided by rule."""
     await _access(uow, call.actor, id)
-    await callbacks.record_outcome(uow, id, body.outcome, actor=call.actor.label, note=body.note,
-                                   agent_id=call.actor.agent_id)
+    await callbacks.record_outcome(
+        uow, id, body.outcome, actor=call.actor.label, note=body.note, agent_id=call.actor.agent_id
+    )
     return await _shown(uow, id)

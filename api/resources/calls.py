@@ -49,15 +49,25 @@ def _readable(actor: Actor) -> Any:
     if actor.has_role("supervisor"):
         return call_table.c.id > 0
     mine = select(inquiry.c.id).where(readable_inquiries(actor))
-    return or_(call_table.c.agent_id == actor.agent_id, call_table.c.inquiry_id.is_(None),
-               call_table.c.inquiry_id.in_(mine))
+    return or_(
+        call_table.c.agent_id == actor.agent_id,
+        call_table.c.inquiry_id.is_(None),
+        call_table.c.inquiry_id.in_(mine),
+    )
 
 
 async def _show(conn: AsyncConnection, rows: Sequence[Mapping[Any, Any]]) -> list[Data]:
     people = await _names(conn, contact, [r["contact_id"] for r in rows])
     agents = await _names(conn, agent, [r["agent_id"] for r in rows])
-    return [{**call_view(r), "contact": people.get(r["contact_id"]), "agent": agents.get(r["agent_id"]),
-             "legs": _legs(r["data"])} for r in rows]
+    return [
+        {
+            **call_view(r),
+            "contact": people.get(r["contact_id"]),
+            "agent": agents.get(r["agent_id"]),
+            "legs": _legs(r["data"]),
+        }
+        for r in rows
+    ]
 
 
 def _legs(data: Mapping[str, Any]) -> list[Data]:
@@ -90,7 +100,11 @@ async def list_calls(call: Call, conn: AsyncConnection, query: CallsQuery) -> An
 @routes.get("/calls/{id}")
 async def show(call: Call, conn: AsyncConnection, id: RowId) -> Annotated[Data, CallOut]:  # noqa: A002
     """One call with its legs."""
-    rows = (await conn.execute(select(call_table).where(call_table.c.id == id, _readable(call.actor)))).mappings().all()
+    rows = (
+        (await conn.execute(select(call_table).where(call_table.c.id == id, _readable(call.actor))))
+        .mappings()
+        .all()
+    )
     if not rows:
         raise NotFound(f"no call {id}", params={"call_id": id})
     return (await _show(conn, rows))[0]

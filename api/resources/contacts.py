@@ -17,7 +17,8 @@ from crm_core import contacts
 from crm_core.access import Actor, readable_inquiries
 from crm_core.db.uow import UnitOfWork
 from crm_core.errors import Invalid, NotFound
-from crm_core.schema import agent, call as call_table, company, contact, identity, identity_evidence, inquiry, message
+from crm_core.schema import agent, company, contact, identity, identity_evidence, inquiry, message
+from crm_core.schema import call as call_table
 from crm_core.search import matches
 from crm_core.views import call_view, inquiry_brief, iso
 from routing.callbacks import callback_view
@@ -95,29 +96,60 @@ async def show_contacts(conn: AsyncConnection, rows: Sequence[Mapping[Any, Any]]
     ids = [r["id"] for r in rows]
     if not ids:
         return []
-    firms = {r["id"]: r for r in (await conn.execute(select(company.c.id, company.c.name).where(
-        company.c.id.in_([r["company_id"] for r in rows if r["company_id"] is not None])))).mappings()}
-    addresses = (await conn.execute(select(identity).where(identity.c.contact_id.in_(ids)).order_by(identity.c.id))
-                 ).mappings().all()
+    firms = {
+        r["id"]: r
+        for r in (
+            await conn.execute(
+                select(company.c.id, company.c.name).where(
+                    company.c.id.in_([r["company_id"] for r in rows if r["company_id"] is not None])
+                )
+            )
+        ).mappings()
+    }
+    addresses = (
+        (await conn.execute(select(identity).where(identity.c.contact_id.in_(ids)).order_by(identity.c.id)))
+        .mappings()
+        .all()
+    )
     proofs: dict[int, list[Data]] = {}
-    found = await conn.execute(select(identity_evidence).where(
-        identity_evidence.c.identity_id.in_([a["id"] for a in addresses])).order_by(identity_evidence.c.id))
+    found = await conn.execute(
+        select(identity_evidence)
+        .where(identity_evidence.c.identity_id.in_([a["id"] for a in addresses]))
+        .order_by(identity_evidence.c.id)
+    )
     for row in found.mappings():
         proofs.setdefault(row["identity_id"], []).append(
-            {"kind": row["kind"], "at": iso(row["at"]), "source": row["inbound_id"]})
+            {"kind": row["kind"], "at": iso(row["at"]), "source": row["inbound_id"]}
+        )
     mine: dict[int, list[Data]] = {}
     for a in addresses:
-        mine.setdefault(a["contact_id"], []).append({
-            "id": a["id"], "kind": a["kind"], "value": a["value"], "account": a["account"],
-            "verified": a["verified_at"] is not None, "verified_at": iso(a["verified_at"]),
-            "reachable": a["unreachable_at"] is None, "evidence": proofs.get(a["id"], [])})
+        mine.setdefault(a["contact_id"], []).append(
+            {
+                "id": a["id"],
+                "kind": a["kind"],
+                "value": a["value"],
+                "account": a["account"],
+                "verified": a["verified_at"] is not None,
+                "verified_at": iso(a["verified_at"]),
+                "reachable": a["unreachable_at"] is None,
+                "evidence": proofs.get(a["id"], []),
+            }
+        )
     return [
         {
-            "id": r["id"], "name": r["name"], "company_id": r["company_id"],
+            "id": r["id"],
+            "name": r["name"],
+            "company_id": r["company_id"],
             "company": dict(firms[r["company_id"]]) if r["company_id"] in firms else None,
-            "manager_id": r["manager_id"], "locale": r["locale"], "timezone": r["timezone"], "vip": r["vip"],
-            "blocked": r["blocked"], "attributes": r["attributes"], "identities": mine.get(r["id"], []),
-            "created_at": iso(r["created_at"]), "updated_at": iso(r["updated_at"]),
+            "manager_id": r["manager_id"],
+            "locale": r["locale"],
+            "timezone": r["timezone"],
+            "vip": r["vip"],
+            "blocked": r["blocked"],
+            "attributes": r["attributes"],
+            "identities": mine.get(r["id"], []),
+            "created_at": iso(r["created_at"]),
+            "updated_at": iso(r["updated_at"]),
             "merged_into_id": r["merged_into_id"],
         }
         for r in rows
@@ -158,16 +190,26 @@ async def create(uow: UnitOfWork, body: NewContactIn) -> Annotated[Data, Contact
 
 
 @routes.patch("/contacts/{id}", errors=(409,))
-async def change(call: Call, uow: UnitOfWork, id: RowId, body: ContactChangeIn) -> Annotated[Data, ContactOut]:  # noqa: A002
+async def change(
+    call: Call,
+    uow: UnitOfWork,
+    id: RowId,  # noqa: A002
+    body: ContactChangeIn,
+) -> Annotated[Data, ContactOut]:
     """Change a card."""
     changes = body.changes()
     for name in ("vip", "blocked", "attributes"):
         if name in changes and changes[name] is None:
-            raise Invalid(f"{name} cannot be null", params={"errors": [{"loc": ["body", name], "msg": "cannot be null"}]})
+            raise Invalid(
+                f"{name} cannot be null",
+                params={"errors": [{"loc": ["body", name], "msg": "cannot be null"}]},
+            )
     for name, table in (("manager_id", agent), ("company_id", company)):
         wanted = changes.get(name)
         if wanted is not None and await uow.scalar(select(table.c.id).where(table.c.id == wanted)) is None:
-            raise Invalid(f"no such {name[:-3]}", params={"errors": [{"loc": ["body", name], "msg": "unknown"}]})
+            raise Invalid(
+                f"no such {name[:-3]}", params={"errors": [{"loc": ["body", name], "msg": "unknown"}]}
+            )
     await contacts.update_contact(uow, id, changes, actor=call.actor.label)
     return await _one(uow.conn, id)
 
@@ -180,10 +222,16 @@ async def merge(call: Call, uow: UnitOfWork, id: RowId, body: MergeIn) -> Annota
 
 
 @routes.get("/contacts/{id}/timeline")
-async def timeline(call: Call, conn: AsyncConnection, id: RowId,  # noqa: A002
-                   query: PageQuery) -> Annotated[Data, Page[TimelineItemOut]]:
+async def timeline(
+    call: Call,
+    conn: AsyncConnection,
+    id: RowId,  # noqa: A002
+    query: PageQuery,
+) -> Annotated[Data, Page[TimelineItemOut]]:
     """Everything that happened with this person and that the caller may read, newest first."""
-    card = (await conn.execute(select(contact.c.id, contact.c.merged_into_id).where(contact.c.id == id))).first()
+    card = (
+        await conn.execute(select(contact.c.id, contact.c.merged_into_id).where(contact.c.id == id))
+    ).first()
     if card is None:
         raise NotFound(f"no contact {id}", params={"contact_id": id})
     ids = _happened(card.merged_into_id or id, call.actor).subquery()
@@ -192,8 +240,9 @@ async def timeline(call: Call, conn: AsyncConnection, id: RowId,  # noqa: A002
         at, rank, row_id = decode_cursor(query.cursor, (int, int, int))
         statement = statement.where(_before(ids, at, rank, row_id))
     statement = statement.order_by(ids.c.at.desc(), ids.c.rank.desc(), ids.c.id.desc()).limit(query.limit + 1)
-    rows, following = cut((await conn.execute(statement)).mappings().all(), query.limit,
-                          lambda r: (r["at"], r["rank"], r["id"]))
+    rows, following = cut(
+        (await conn.execute(statement)).mappings().all(), query.limit, lambda r: (r["at"], r["rank"], r["id"])
+    )
     return {"items": await _show_timeline(conn, rows), "next": following}
 
 
@@ -202,8 +251,11 @@ _RANKS = ("inquiry", "message", "call", "callback")
 
 
 def _before(ids: Any, at: int, rank: int, row_id: int) -> ColumnElement[bool]:
-    earlier: ColumnElement[bool] = (ids.c.at < at) | ((ids.c.at == at) & (ids.c.rank < rank)) | (
-        (ids.c.at == at) & (ids.c.rank == rank) & (ids.c.id < row_id))
+    earlier: ColumnElement[bool] = (
+        (ids.c.at < at)
+        | ((ids.c.at == at) & (ids.c.rank < rank))
+        | ((ids.c.at == at) & (ids.c.rank == rank) & (ids.c.id < row_id))
+    )
     return earlier
 
 
@@ -211,15 +263,20 @@ def _happened(contact_id: int, actor: Actor) -> Any:
     """(at, rank, id) of all that belongs to a person's inquiries, calls and callbacks."""
     mine = select(inquiry.c.id).where(inquiry.c.contact_id == contact_id, readable_inquiries(actor))
     parts: list[Select[Any]] = [
-        select(inquiry.c.created_at.label("at"), sql_literal(0).label("rank"), inquiry.c.id.label("id"))
-        .where(inquiry.c.id.in_(mine)),
+        select(
+            inquiry.c.created_at.label("at"), sql_literal(0).label("rank"), inquiry.c.id.label("id")
+        ).where(inquiry.c.id.in_(mine)),
         select(message.c.created_at, sql_literal(1), message.c.id).where(
-            message.c.inquiry_id.in_(mine), message.c.kind != "call"),
+            message.c.inquiry_id.in_(mine), message.c.kind != "call"
+        ),
         select(call_table.c.created_at, sql_literal(2), call_table.c.id).where(
             call_table.c.contact_id == contact_id,
-            call_table.c.inquiry_id.is_(None) | call_table.c.inquiry_id.in_(mine)),
+            call_table.c.inquiry_id.is_(None) | call_table.c.inquiry_id.in_(mine),
+        ),
         select(callback.c.created_at, sql_literal(3), callback.c.id).where(
-            callback.c.contact_id == contact_id, callback.c.inquiry_id.is_(None) | callback.c.inquiry_id.in_(mine)),
+            callback.c.contact_id == contact_id,
+            callback.c.inquiry_id.is_(None) | callback.c.inquiry_id.in_(mine),
+        ),
     ]
     return union_all(*parts)
 
@@ -235,6 +292,6 @@ async def _show_timeline(conn: AsyncConnection, rows: Sequence[Mapping[Any, Any]
         if rank == 1:
             views = await show_messages(conn, found)
         else:
-            views = [{0: inquiry_brief, 2: call_view, 3: callback_view}[rank](r) for r in found]
+            views = [{0: inquiry_brief, 2: call_view, 3: callback_view}[rank](dict(r)) for r in found]
         shown |= {(rank, view["id"]): {_RANKS[rank]: view} for view in views}
     return [{"at": iso(r["at"]), "kind": _RANKS[r["rank"]], **shown[(r["rank"], r["id"])]} for r in rows]

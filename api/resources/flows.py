@@ -33,17 +33,30 @@ class FlowDetailOut(FlowOut):
 async def list_flows(conn: AsyncConnection) -> Annotated[Data, Page[FlowOut]]:
     """The flows in force."""
     rows = await bots.list_flows(conn)
-    return {"items": [{"key": r["key"], "version": r["version"], "created_at": iso(r["created_at"])} for r in rows],
-            "next": None}
+    return {
+        "items": [
+            {"key": r["key"], "version": r["version"], "created_at": iso(r["created_at"])} for r in rows
+        ],
+        "next": None,
+    }
 
 
 @routes.get("/flows/{key}")
 async def show(conn: AsyncConnection, key: Key) -> Annotated[Data, FlowDetailOut]:
     """One flow as it was written."""
+    return await _one(conn, key)
+
+
+async def _one(conn: AsyncConnection, key: str) -> Data:
     row = await bots.get_flow(conn, key)
     if row is None:
         raise NotFound(f"no flow {key!r}")
-    return {"key": row["key"], "version": row["version"], "created_at": iso(row["created_at"]), "source": row["source"]}
+    return {
+        "key": row["key"],
+        "version": row["version"],
+        "created_at": iso(row["created_at"]),
+        "source": row["source"],
+    }
 
 
 @routes.put("/flows/{key}", role="admin", errors=(409,), consumes="application/yaml", max_body=MAX_FLOW)
@@ -58,4 +71,4 @@ async def put(call: Call, key: Key) -> Annotated[Data, FlowDetailOut]:
     check_text(text)
     async with call.db.transaction() as uow:
         await bots.store_flow(uow, key, text, actor=call.actor.label)
-        return await show(uow.conn, key)
+        return await _one(uow.conn, key)

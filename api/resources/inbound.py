@@ -48,9 +48,17 @@ class InboundQuery(PageQuery):
 
 
 def _view(row: Any) -> Data:
-    return {"id": row["id"], "inbox_id": row["inbox_id"], "received_at": iso(row["received_at"]),
-            "processed_at": iso(row["processed_at"]), "state": row["state"], "error": row["error"],
-            "size": row["size"], "content_type": row["content_type"], "dedupe_key": row["dedupe_key"]}
+    return {
+        "id": row["id"],
+        "inbox_id": row["inbox_id"],
+        "received_at": iso(row["received_at"]),
+        "processed_at": iso(row["processed_at"]),
+        "state": row["state"],
+        "error": row["error"],
+        "size": row["size"],
+        "content_type": row["content_type"],
+        "dedupe_key": row["dedupe_key"],
+    }
 
 
 async def _one(conn: AsyncConnection, inbound_id: int) -> Data:
@@ -62,8 +70,13 @@ async def _one(conn: AsyncConnection, inbound_id: int) -> Data:
         body, encoding = head.decode("utf-8"), "text"
     except UnicodeDecodeError:
         body, encoding = base64.b64encode(head).decode(), "base64"
-    return {**_view(row), "body": body, "body_encoding": encoding, "headers": row["meta"],
-            "cut": len(head) < row["size"]}
+    return {
+        **_view(row),
+        "body": body,
+        "body_encoding": encoding,
+        "headers": row["meta"],
+        "cut": len(head) < row["size"],
+    }
 
 
 @routes.get("/inbound")

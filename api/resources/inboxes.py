@@ -60,7 +60,7 @@ class NewInboxOut(InboxOut):
 class InboxIn(In):
     channel: Annotated[str, Field(json_schema_extra={"enum": list(CHANNEL_KEYS)})]
     name: Annotated[str, Field(min_length=1, max_length=120)]
-    config: dict[str, Any] = {}
+    config: dict[str, Any] = Field(default_factory=dict)
     secret: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     address: Annotated[str, Field(max_length=320)] | None = None
     team_id: RowId | None = None
@@ -93,18 +93,33 @@ class ChannelOut(OpenOut):
     secret_keys: list[str]
 
 
-def show_inbox(row: Mapping[Any, Any], state: Mapping[Any, Any] | None, actor: Actor, settings: AppSettings,
-               now: int) -> Data:
+def show_inbox(
+    row: Mapping[Any, Any], state: Mapping[Any, Any] | None, actor: Actor, settings: AppSettings, now: int
+) -> Data:
     """The shape of an inbox; only admins see the configuration, and nobody a secret."""
     spec = get_channel(row["channel"]).spec if row["channel"] in CHANNEL_KEYS else None
     hidden = spec.secret_keys if spec else frozenset(row["config"])
-    config = {k: HIDDEN if k in hidden and v else v for k, v in row["config"].items()} if actor.has_role("admin") else {}
+    config = (
+        {k: HIDDEN if k in hidden and v else v for k, v in row["config"].items()}
+        if actor.has_role("admin")
+        else {}
+    )
     hook = row["channel"] in ("telegram", "telephony", "form", "email")
     return {
-        "id": row["id"], "key": row["key"], "channel": row["channel"], "name": row["name"], "team_id": row["team_id"],
-        "default_kind": row["default_kind"], "flow_key": row["flow_key"], "region": row["region"],
-        "language": row["language"], "priority": row["priority"], "enabled": row["enabled"], "address": row["address"],
-        "config": config, "hook_url": f"{settings.public_url.rstrip('/')}/hooks/{row['key']}" if hook else None,
+        "id": row["id"],
+        "key": row["key"],
+        "channel": row["channel"],
+        "name": row["name"],
+        "team_id": row["team_id"],
+        "default_kind": row["default_kind"],
+        "flow_key": row["flow_key"],
+        "region": row["region"],
+        "language": row["language"],
+        "priority": row["priority"],
+        "enabled": row["enabled"],
+        "address": row["address"],
+        "config": config,
+        "hook_url": f"{settings.public_url.rstrip('/')}/hooks/{row['key']}" if hook else None,
         "health": _health(row, state, now),
     }
 
@@ -119,8 +134,13 @@ def _health(row: Mapping[Any, Any], state: Mapping[Any, Any] | None, now: int) -
     if not row["enabled"]:
         name, detail = "off", None
     checked = max((t for t in (last, error_at) if t is not None), default=None)
-    return {"state": name, "detail": detail, "checked_at": iso(checked), "last_inbound_at": iso(last),
-            "signature_failures": state["signature_failures"] if state else 0}
+    return {
+        "state": name,
+        "detail": detail,
+        "checked_at": iso(checked),
+        "last_inbound_at": iso(last),
+        "signature_failures": state["signature_failures"] if state else 0,
+    }
 
 
 @routes.get("/inboxes")
@@ -129,16 +149,30 @@ async def list_inboxes(call: Call, conn: AsyncConnection) -> Annotated[Data, Pag
     rows = (await conn.execute(select(inbox).order_by(inbox.c.id))).mappings().all()
     states = {s["inbox_id"]: s for s in (await conn.execute(select(inbox_state))).mappings()}
     settings = call.services.settings
-    return {"items": [show_inbox(r, states.get(r["id"]), call.actor, settings, call.now) for r in rows], "next": None}
+    return {
+        "items": [show_inbox(r, states.get(r["id"]), call.actor, settings, call.now) for r in rows],
+        "next": None,
+    }
 
 
 @routes.get("/channels", role="admin")
 async def list_channels() -> Annotated[Data, Page[ChannelOut]]:
     """The kinds of accounts that can be connected, and what each needs to know."""
     specs = [get_channel(key).spec for key in CHANNEL_KEYS]
-    return {"items": [{"key": s.key, "title": s.title, "config_keys": dict(s.config_keys),
-                       "secret_keys": sorted(s.secret_keys), "buttons": s.buttons, "replies": s.replies}
-                      for s in specs], "next": None}
+    return {
+        "items": [
+            {
+                "key": s.key,
+                "title": s.title,
+                "config_keys": dict(s.config_keys),
+                "secret_keys": sorted(s.secret_keys),
+                "buttons": s.buttons,
+                "replies": s.replies,
+            }
+            for s in specs
+        ],
+        "next": None,
+    }
 
 
 @routes.get("/inboxes/{id}")
@@ -151,7 +185,9 @@ async def _one(call: Call, conn: AsyncConnection, inbox_id: int) -> Data:
     row = (await conn.execute(select(inbox).where(inbox.c.id == inbox_id))).mappings().first()
     if row is None:
         raise NotFound(f"no inbox {inbox_id}", params={"inbox_id": inbox_id})
-    state = (await conn.execute(select(inbox_state).where(inbox_state.c.inbox_id == inbox_id))).mappings().first()
+    state = (
+        (await conn.execute(select(inbox_state).where(inbox_state.c.inbox_id == inbox_id))).mappings().first()
+    )
     return show_inbox(row, state, call.actor, call.services.settings, call.now)
 
 
@@ -159,8 +195,10 @@ async def _one(call: Call, conn: AsyncConnection, inbox_id: int) -> Data:
 async def create(call: Call, uow: UnitOfWork, body: InboxIn) -> Annotated[Data, NewInboxOut]:
     """Connect an account."""
     if body.channel not in CHANNEL_KEYS:
-        raise Invalid(f"channel must be one of {', '.join(CHANNEL_KEYS)}", params={
-            "errors": [{"loc": ["body", "channel"], "msg": "unknown"}]})
+        raise Invalid(
+            f"channel must be one of {', '.join(CHANNEL_KEYS)}",
+            params={"errors": [{"loc": ["body", "channel"], "msg": "unknown"}]},
+        )
     check_config(body.channel, body.config)
     await _check_team(uow, body.team_id)
     secret = body.secret or secrets.token_urlsafe(32)
@@ -179,9 +217,14 @@ async def change(call: Call, uow: UnitOfWork, id: RowId, body: InboxChangeIn) ->
     changes = body.changes()
     for name in changes.keys() - {"address", "team_id", "flow_key"}:
         if changes[name] is None:
-            raise Invalid(f"{name} cannot be null", params={"errors": [{"loc": ["body", name], "msg": "cannot be null"}]})
+            raise Invalid(
+                f"{name} cannot be null",
+                params={"errors": [{"loc": ["body", name], "msg": "cannot be null"}]},
+            )
     if "config" in changes:
-        changes["config"] = {k: row["config"].get(k) if v == HIDDEN else v for k, v in changes["config"].items()}
+        changes["config"] = {
+            k: row["config"].get(k) if v == HIDDEN else v for k, v in changes["config"].items()
+        }
         check_config(row["channel"], changes["config"])
     await _check_team(uow, changes.get("team_id"))
     if changes:
@@ -191,8 +234,11 @@ async def change(call: Call, uow: UnitOfWork, id: RowId, body: InboxChangeIn) ->
 
 
 async def _tell(call: Call, uow: UnitOfWork, inbox_id: int, kind: str) -> None:
-    await uow.emit(DomainEvent(kind=kind, subject_kind="inbox", subject_id=inbox_id, actor=call.actor.label,
-                               audience=EVERYONE))
+    await uow.emit(
+        DomainEvent(
+            kind=kind, subject_kind="inbox", subject_id=inbox_id, actor=call.actor.label, audience=EVERYONE
+        )
+    )
     uow.after_commit(call.request.app[INBOXES].forget)
 
 
@@ -205,9 +251,14 @@ def check_config(channel: str, config: Mapping[str, Any]) -> None:
     """The keys the channel declares: required ones are there, unknown ones are not. Raises Invalid."""
     declared = get_channel(channel).spec.config_keys
     known = {key.rstrip("?") for key in declared} | _COMMON
-    errors = [{"loc": ["body", "config", key], "msg": f"unknown; known are {', '.join(sorted(known))}"}
-              for key in sorted(set(config) - known)]
-    errors += [{"loc": ["body", "config", key], "msg": f"needed: {text}"} for key, text in declared.items()
-               if not key.endswith("?") and config.get(key) in (None, "")]
+    errors = [
+        {"loc": ["body", "config", key], "msg": f"unknown; known are {', '.join(sorted(known))}"}
+        for key in sorted(set(config) - known)
+    ]
+    errors += [
+        {"loc": ["body", "config", key], "msg": f"needed: {text}"}
+        for key, text in declared.items()
+        if not key.endswith("?") and config.get(key) in (None, "")
+    ]
     if errors:
         raise Invalid("the configuration does not fit this channel", params={"errors": errors})

@@ -41,15 +41,26 @@ class InquiriesQuery(PageQuery):
     kind: Kind | None = None
     status: Annotated[list[Status], Comma, Field(max_length=20)] | None = None
     team_id: RowId | None = None
-    assignee_id: Annotated[str, Field(pattern="^([1-9][0-9]{0,17}|me|none)$", description="id, me or none")] | None = None
+    assignee_id: (
+        Annotated[str, Field(pattern="^([1-9][0-9]{0,17}|me|none)$", description="id, me or none")] | None
+    ) = None
     contact_id: RowId | None = None
     channel: Annotated[list[Channel], Comma, Field(max_length=20)] | None = None
-    q: Annotated[str, Field(max_length=200, description="words of the subject, the person, the first message")] | None = None
-    sort: Annotated[Literal["-updated_at", "due_at"], Field(description="newest first, or most urgent first")] = "-updated_at"
+    q: (
+        Annotated[
+            str, Field(max_length=200, description="words of the subject, the person, the first message")
+        ]
+        | None
+    ) = None
+    sort: Annotated[
+        Literal["-updated_at", "due_at"], Field(description="newest first, or most urgent first")
+    ] = "-updated_at"
 
 
 class ChangeIn(In):
-    version: Annotated[int, Field(ge=1, le=2**31 - 1, description="409 if it is not the stored one")] | None = None
+    version: (
+        Annotated[int, Field(ge=1, le=2**31 - 1, description="409 if it is not the stored one")] | None
+    ) = None
     status: Status | None = None
     priority: Priority | None = None
     kind: Kind | None = None
@@ -78,7 +89,9 @@ class PostIn(In):
     client_id: ClientId
     internal: bool = False
     reply_to_id: RowId | None = None
-    attachments: Annotated[list[Annotated[str, Field(min_length=1, max_length=40)]], Field(max_length=20)] = []
+    attachments: Annotated[list[Annotated[str, Field(min_length=1, max_length=40)]], Field(max_length=20)] = (
+        Field(default_factory=list)
+    )
     status_after: Status | None = None
 
 
@@ -93,28 +106,47 @@ class ReadOut(Out):
 
 def _not_null(changes: dict[str, Any]) -> None:
     """Columns that always have a value cannot be emptied."""
-    empty = [n for n in ("status", "priority", "kind", "subject", "tags", "language", "fields") if changes.get(n, 1) is None]
+    empty = [
+        n
+        for n in ("status", "priority", "kind", "subject", "tags", "language", "fields")
+        if changes.get(n, 1) is None
+    ]
     if empty:
-        raise Invalid("these fields cannot be empty", params={
-            "errors": [{"loc": ["body", name], "msg": "cannot be null"} for name in empty]})
+        raise Invalid(
+            "these fields cannot be empty",
+            params={"errors": [{"loc": ["body", name], "msg": "cannot be null"} for name in empty]},
+        )
 
 
 @routes.get("/inquiries")
-async def list_inquiries(call: Call, conn: AsyncConnection, query: InquiriesQuery) -> Annotated[Data, Page[InquiryOut]]:
+async def list_inquiries(
+    call: Call, conn: AsyncConnection, query: InquiriesQuery
+) -> Annotated[Data, Page[InquiryOut]]:
     """Tickets and leads that the caller may read."""
-    statement = inquiry_statement().where(readable_inquiries(call.actor), inquiry.c.merged_into_id.is_(None),
-                                          *_conditions(query, call.actor, conn.dialect.name))
+    statement = inquiry_statement().where(
+        readable_inquiries(call.actor),
+        inquiry.c.merged_into_id.is_(None),
+        *_conditions(query, call.actor, conn.dialect.name),
+    )
     if query.sort == "due_at":
-        due = (select(sla_clock.c.inquiry_id, func.min(sla_clock.c.due_at).label("due")).group_by(sla_clock.c.inquiry_id)
-               .where(sla_clock.c.state == "active", sla_clock.c.due_at.is_not(None)).subquery())
+        due = (
+            select(sla_clock.c.inquiry_id, func.min(sla_clock.c.due_at).label("due"))
+            .group_by(sla_clock.c.inquiry_id)
+            .where(sla_clock.c.state == "active", sla_clock.c.due_at.is_not(None))
+            .subquery()
+        )
         urgency = func.coalesce(due.c.due, _NEVER)
-        statement = statement.add_columns(urgency.label("urgency")).outerjoin(due, due.c.inquiry_id == inquiry.c.id)
+        statement = statement.add_columns(urgency.label("urgency")).outerjoin(
+            due, due.c.inquiry_id == inquiry.c.id
+        )
         order: list[tuple[ColumnElement[Any], bool]] = [(urgency, False), (inquiry.c.id, False)]
     else:
         order = [(inquiry.c.updated_at, True), (inquiry.c.id, True)]
     key = "urgency" if query.sort == "due_at" else "updated_at"
     page = page_of(statement, order, cursor=query.cursor, limit=query.limit, kinds=(int, int))
-    rows, following = cut((await conn.execute(page)).mappings().all(), query.limit, lambda r: (r[key], r["id"]))
+    rows, following = cut(
+        (await conn.execute(page)).mappings().all(), query.limit, lambda r: (r[key], r["id"])
+    )
     return {"items": await show_inquiries(conn, rows, now=call.now), "next": following}
 
 
@@ -137,9 +169,11 @@ def _conditions(query: InquiriesQuery, actor: Actor, dialect: str) -> list[Colum
         found.append(inquiry.c.assignee_id == wanted)
     if query.q:
         number = query.q.strip().lstrip("#")
-        found.append(inquiry.c.id == int(number) - NUMBER_BASE
-                     if query.q.strip().startswith("#") and number.isascii() and number.isdigit() and len(number) < 18
-                     else matches(dialect, inquiry, query.q))
+        found.append(
+            inquiry.c.id == int(number) - NUMBER_BASE
+            if query.q.strip().startswith("#") and number.isascii() and number.isdigit() and len(number) < 18
+            else matches(dialect, inquiry, query.q)
+        )
     return found
 
 
@@ -172,11 +206,14 @@ async def change(call: Call, uow: UnitOfWork, id: RowId, body: ChangeIn) -> Anno
     expected = changes.pop("version", None)
     _not_null(changes)
     await _check_people(uow, changes)
-    moves = {name: changes.pop(name) for name in ("team_id", "assignee_id") if name in changes}
+    moves: Data = {name: changes.pop(name) for name in ("team_id", "assignee_id") if name in changes}
     if moves:
         if expected is not None and expected != row["version"]:
-            raise Conflict("somebody else changed this inquiry meanwhile", code="version_mismatch",
-                           params={"version": row["version"]})
+            raise Conflict(
+                "somebody else changed this inquiry meanwhile",
+                code="version_mismatch",
+                params={"version": row["version"]},
+            )
         await reassign(uow, call.actor, id, moves)
         expected = None
     await inquiries.change(uow, id, changes, actor=call.actor.label, expected_version=expected)
@@ -186,19 +223,29 @@ async def change(call: Call, uow: UnitOfWork, id: RowId, body: ChangeIn) -> Anno
 async def _check_people(uow: UnitOfWork, changes: dict[str, Any]) -> None:
     for name, table in (("team_id", team), ("assignee_id", agent)):
         wanted = changes.get(name)
-        if wanted is not None and await uow.scalar(select(table.c.id).where(table.c.id == wanted, table.c.active)) is None:
-            raise Invalid(f"no such {name[:-3]}", params={"errors": [{"loc": ["body", name], "msg": "unknown"}]})
+        if (
+            wanted is not None
+            and await uow.scalar(select(table.c.id).where(table.c.id == wanted, table.c.active)) is None
+        ):
+            raise Invalid(
+                f"no such {name[:-3]}", params={"errors": [{"loc": ["body", name], "msg": "unknown"}]}
+            )
 
 
 @routes.get("/inquiries/{id}/messages")
-async def list_messages(call: Call, conn: AsyncConnection, id: RowId,  # noqa: A002
-                        query: MessagesQuery) -> Annotated[Data, Page[MessageOut]]:
+async def list_messages(
+    call: Call,
+    conn: AsyncConnection,
+    id: RowId,  # noqa: A002
+    query: MessagesQuery,
+) -> Annotated[Data, Page[MessageOut]]:
     """The thread of an inquiry in order of `seq`. `next` is null; ask again with the last seq."""
     row = await access_inquiry(conn, call.actor, id)
     if row["conversation_id"] is None:
         return {"items": [], "next": None}
-    statement = select(message).where(message.c.conversation_id == row["conversation_id"],
-                                      message.c.seq > query.after_seq)
+    statement = select(message).where(
+        message.c.conversation_id == row["conversation_id"], message.c.seq > query.after_seq
+    )
     if query.before_seq is not None:
         # The last ones before a number, for reading backwards.
         statement = statement.where(message.c.seq < query.before_seq).order_by(message.c.seq.desc())
@@ -218,14 +265,27 @@ async def post(call: Call, uow: UnitOfWork, id: RowId, body: PostIn) -> Annotate
     if not body.text.strip() and not body.attachments:
         raise Invalid("a message needs text or a file", code="empty_message")
     if body.reply_to_id is not None:
-        found = await uow.scalar(select(message.c.id).where(message.c.id == body.reply_to_id,
-                                                            message.c.conversation_id == row["conversation_id"]))
+        found = await uow.scalar(
+            select(message.c.id).where(
+                message.c.id == body.reply_to_id, message.c.conversation_id == row["conversation_id"]
+            )
+        )
         if found is None:
             raise Invalid("reply_to_id is not a message of this thread", code="bad_reply_to")
     written, created = await messages.post_message(
-        uow, conversation_id=row["conversation_id"], inquiry_row=row, author_kind="agent",
-        author_id=call.actor.agent_id, author_name=call.actor.name, text=body.text, html=body.html,
-        client_id=body.client_id, internal=body.internal, reply_to_id=body.reply_to_id, uploads=body.attachments)
+        uow,
+        conversation_id=row["conversation_id"],
+        inquiry_row=row,
+        author_kind="agent",
+        author_id=call.actor.agent_id,
+        author_name=call.actor.name,
+        text=body.text,
+        html=body.html,
+        client_id=body.client_id,
+        internal=body.internal,
+        reply_to_id=body.reply_to_id,
+        uploads=body.attachments,
+    )
     if created:
         if body.status_after is not None:
             await inquiries.change(uow, id, {"status": body.status_after}, actor=call.actor.label)
@@ -257,13 +317,29 @@ async def mark_read(call: Call, uow: UnitOfWork, id: RowId, body: ReadIn) -> Ann
 
 async def _mark_read(call: Call, uow: UnitOfWork, conversation_id: int, seq: int) -> int:
     moved = await uow.execute(
-        update(conversation).where(conversation.c.id == conversation_id, conversation.c.agent_read_seq < seq,
-                                   conversation.c.last_seq >= seq).values(agent_read_seq=seq))
+        update(conversation)
+        .where(
+            conversation.c.id == conversation_id,
+            conversation.c.agent_read_seq < seq,
+            conversation.c.last_seq >= seq,
+        )
+        .values(agent_read_seq=seq)
+    )
     if moved.rowcount:
         hub = call.request.app[HUB]
         # The visitor is told the number of his own message, so that a note's number tells him nothing.
-        his = await uow.scalar(select(func.max(message.c.seq)).where(
-            message.c.conversation_id == conversation_id, message.c.seq <= seq, message.c.direction == "in"))
-        uow.after_commit(lambda: hub.whisper({"type": "agents_read", "conversation_id": conversation_id, "seq": his}))
+        his = await uow.scalar(
+            select(func.max(message.c.seq)).where(
+                message.c.conversation_id == conversation_id,
+                message.c.seq <= seq,
+                message.c.direction == "in",
+            )
+        )
+        uow.after_commit(
+            lambda: hub.whisper({"type": "agents_read", "conversation_id": conversation_id, "seq": his})
+        )
         return seq
-    return int(await uow.scalar(select(conversation.c.agent_read_seq).where(conversation.c.id == conversation_id)) or 0)
+    return int(
+        await uow.scalar(select(conversation.c.agent_read_seq).where(conversation.c.id == conversation_id))
+        or 0
+    )

@@ -104,9 +104,15 @@ class InquiryOut(Out):
 def inquiry_statement() -> Select[Any]:
     """Inquiries with the names around them."""
     return (
-        select(inquiry, contact.c.name.label("contact_name"), contact.c.vip.label("contact_vip"),
-               team.c.name.label("team_name"), agent.c.name.label("assignee_name"),
-               conversation.c.last_seq.label("last_seq"), conversation.c.agent_read_seq.label("agent_read_seq"))
+        select(
+            inquiry,
+            contact.c.name.label("contact_name"),
+            contact.c.vip.label("contact_vip"),
+            team.c.name.label("team_name"),
+            agent.c.name.label("assignee_name"),
+            conversation.c.last_seq.label("last_seq"),
+            conversation.c.agent_read_seq.label("agent_read_seq"),
+        )
         .join(contact, contact.c.id == inquiry.c.contact_id)
         .outerjoin(team, team.c.id == inquiry.c.team_id)
         .outerjoin(agent, agent.c.id == inquiry.c.assignee_id)
@@ -128,19 +134,40 @@ async def show_inquiry(conn: AsyncConnection, inquiry_id: int, *, now: int) -> D
 
 def _show(row: Mapping[Any, Any], clocks: list[Data], last: Mapping[Any, Any] | None) -> Data:
     return {
-        "id": row["id"], "number": row["id"] + NUMBER_BASE, "kind": row["kind"], "status": row["status"],
-        "stage": row["stage"], "outcome": row["outcome"], "subject": row["subject"], "channel": row["channel"],
-        "priority": row["priority"], "inbox_id": row["inbox_id"], "conversation_id": row["conversation_id"],
+        "id": row["id"],
+        "number": row["id"] + NUMBER_BASE,
+        "kind": row["kind"],
+        "status": row["status"],
+        "stage": row["stage"],
+        "outcome": row["outcome"],
+        "subject": row["subject"],
+        "channel": row["channel"],
+        "priority": row["priority"],
+        "inbox_id": row["inbox_id"],
+        "conversation_id": row["conversation_id"],
         "contact": {"id": row["contact_id"], "name": row["contact_name"], "vip": row["contact_vip"]},
         "team": {"id": row["team_id"], "name": row["team_name"]} if row["team_id"] is not None else None,
-        "assignee": {"id": row["assignee_id"], "name": row["assignee_name"]} if row["assignee_id"] is not None else None,
-        "tags": row["tags"], "language": row["language"], "source": row["source"], "value_minor": row["value_minor"],
-        "currency": row["currency"], "fields": row["fields"], "held_by_bot": row["held_by_bot"],
-        "merged_into_id": row["merged_into_id"], "version": row["version"], "created_at": iso(row["created_at"]),
-        "updated_at": iso(row["updated_at"]), "solved_at": iso(row["solved_at"]), "closed_at": iso(row["closed_at"]),
+        "assignee": {"id": row["assignee_id"], "name": row["assignee_name"]}
+        if row["assignee_id"] is not None
+        else None,
+        "tags": row["tags"],
+        "language": row["language"],
+        "source": row["source"],
+        "value_minor": row["value_minor"],
+        "currency": row["currency"],
+        "fields": row["fields"],
+        "held_by_bot": row["held_by_bot"],
+        "merged_into_id": row["merged_into_id"],
+        "version": row["version"],
+        "created_at": iso(row["created_at"]),
+        "updated_at": iso(row["updated_at"]),
+        "solved_at": iso(row["solved_at"]),
+        "closed_at": iso(row["closed_at"]),
         "snooze_until": iso(row["snooze_until"]),
         "last_message": _last(last),
-        "unread": last is not None and last["direction"] == "in" and last["seq"] > (row["agent_read_seq"] or 0),
+        "unread": last is not None
+        and last["direction"] == "in"
+        and last["seq"] > (row["agent_read_seq"] or 0),
         "sla": clocks,
     }
 
@@ -148,17 +175,31 @@ def _show(row: Mapping[Any, Any], clocks: list[Data], last: Mapping[Any, Any] | 
 def _last(row: Mapping[Any, Any] | None) -> Data | None:
     if row is None:
         return None
-    return {"text": row["text"][:200], "at": iso(row["created_at"]), "author_kind": row["author_kind"],
-            "direction": row["direction"]}
+    return {
+        "text": row["text"][:200],
+        "at": iso(row["created_at"]),
+        "author_kind": row["author_kind"],
+        "direction": row["direction"],
+    }
 
 
 async def _newest(conn: AsyncConnection, rows: Iterable[Mapping[Any, Any]]) -> dict[int, Mapping[Any, Any]]:
     """The last message of each conversation, found by its number: one probe each, however long the thread."""
-    wanted = [(r["conversation_id"], r["last_seq"]) for r in rows if r["conversation_id"] is not None and r["last_seq"]]
+    wanted = [
+        (r["conversation_id"], r["last_seq"])
+        for r in rows
+        if r["conversation_id"] is not None and r["last_seq"]
+    ]
     if not wanted:
         return {}
     found = await conn.execute(
-        select(message.c.conversation_id, message.c.text, message.c.created_at, message.c.author_kind,
-               message.c.direction, message.c.seq)
-        .where(tuple_(message.c.conversation_id, message.c.seq).in_(wanted)))
+        select(
+            message.c.conversation_id,
+            message.c.text,
+            message.c.created_at,
+            message.c.author_kind,
+            message.c.direction,
+            message.c.seq,
+        ).where(tuple_(message.c.conversation_id, message.c.seq).in_(wanted))
+    )
     return {m["conversation_id"]: m for m in found.mappings()}

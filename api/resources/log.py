@@ -46,7 +46,9 @@ class EventOut(Out):
 class EventsQuery(Query):
     after: Annotated[str, Field(pattern=r"^[0-9]{1,18}-[0-9]{1,18}$")] = "0-0"
     kind: Annotated[list[Annotated[str, Field(max_length=60)]], Comma, Field(max_length=30)] | None = None
-    subject: Annotated[str, Field(pattern=r"^[a-z_]{1,20}:[1-9][0-9]{0,17}$", description="e.g. contact:7")] | None = None
+    subject: (
+        Annotated[str, Field(pattern=r"^[a-z_]{1,20}:[1-9][0-9]{0,17}$", description="e.g. contact:7")] | None
+    ) = None
     inquiry_id: RowId | None = None
     limit: Annotated[int, Field(ge=1, le=200)] = 50
 
@@ -71,13 +73,17 @@ class JobsQuery(PageQuery):
 
 
 @routes.get("/events")
-async def list_events(call: Call, conn: AsyncConnection, query: EventsQuery) -> Annotated[Data, Page[EventOut]]:
+async def list_events(
+    call: Call, conn: AsyncConnection, query: EventsQuery
+) -> Annotated[Data, Page[EventOut]]:
     """What happened behind a cursor, as far as the caller may see it. `next` is the cursor to go on from, also when
-    there is nothing more yet."""
+    there is nothing more yet.
+    """
     if query.inquiry_id is not None:
         await access_inquiry(conn, call.actor, query.inquiry_id)
         return await _of_inquiry(conn, call, query)
-    cursor, found, scanned = Cursor.parse(query.after), [], 0
+    found: list[Data] = []
+    cursor, scanned = Cursor.parse(query.after), 0
     while len(found) < query.limit and scanned < _MAX_SCANNED:
         rows, _ = await read_after(conn, cursor, limit=_SCAN, tx_offset=call.db.tx_offset)
         for row in rows:
@@ -93,11 +99,22 @@ async def list_events(call: Call, conn: AsyncConnection, query: EventsQuery) -> 
 
 async def _of_inquiry(conn: AsyncConnection, call: Call, query: EventsQuery) -> Data:
     after = Cursor.parse(query.after)
-    rows = (await conn.execute(
-        select(event).where(event.c.inquiry_id == query.inquiry_id,
-                            tuple_(event.c.tx, event.c.id) > tuple_(after.tx, after.id))
-        .order_by(event.c.tx, event.c.id).limit(query.limit))).mappings().all()
-    shown = [event_data(r) for r in rows if may_see(call.actor, r["audience"]) and _fits(r, query)]
+    rows = (
+        (
+            await conn.execute(
+                select(event)
+                .where(
+                    event.c.inquiry_id == query.inquiry_id,
+                    tuple_(event.c.tx, event.c.id) > tuple_(after.tx, after.id),
+                )
+                .order_by(event.c.tx, event.c.id)
+                .limit(query.limit)
+            )
+        )
+        .mappings()
+        .all()
+    )
+    shown = [event_data(dict(r)) for r in rows if may_see(call.actor, r["audience"]) and _fits(r, query)]
     return {"items": shown, "next": str(Cursor(rows[-1]["tx"], rows[-1]["id"])) if rows else query.after}
 
 
@@ -107,9 +124,19 @@ def _fits(row: Any, query: EventsQuery) -> bool:
 
 
 def _job(row: Any) -> Data:
-    return {"id": row["id"], "name": row["name"], "args": row["args"], "queue": row["queue"], "lane": row["lane"],
-            "state": row["state"], "run_at": iso(row["run_at"]), "attempts": row["attempts"],
-            "max_attempts": row["max_attempts"], "last_error": row["last_error"], "created_at": iso(row["created_at"])}
+    return {
+        "id": row["id"],
+        "name": row["name"],
+        "args": row["args"],
+        "queue": row["queue"],
+        "lane": row["lane"],
+        "state": row["state"],
+        "run_at": iso(row["run_at"]),
+        "attempts": row["attempts"],
+        "max_attempts": row["max_attempts"],
+        "last_error": row["last_error"],
+        "created_at": iso(row["created_at"]),
+    }
 
 
 @routes.get("/jobs", role="admin")

@@ -21,8 +21,23 @@ routes = Routes("me")
 #: what the screens may offer; the server decides again at every request
 PERMISSIONS = {
     "agent": ["inquiries.read_own", "inquiries.write_own", "contacts.write", "callbacks.write"],
-    "supervisor": ["inquiries.read_all", "inquiries.assign", "wall.read", "inbound.manage", "contacts.merge", "agents.read"],
-    "admin": ["agents.write", "teams.write", "inboxes.write", "sla.write", "flows.write", "tokens.write", "jobs.manage"],
+    "supervisor": [
+        "inquiries.read_all",
+        "inquiries.assign",
+        "wall.read",
+        "inbound.manage",
+        "contacts.merge",
+        "agents.read",
+    ],
+    "admin": [
+        "agents.write",
+        "teams.write",
+        "inboxes.write",
+        "sla.write",
+        "flows.write",
+        "tokens.write",
+        "jobs.manage",
+    ],
 }
 
 
@@ -52,8 +67,11 @@ async def me(call: Call, conn: AsyncConnection) -> Annotated[Data, MeOut]:
     # The position is read first: what happens while the rest is read then comes by the feed.
     cursor = await newest(conn, tx_offset=call.db.tx_offset)
     return {
-        "agent": (await load_agents(conn, [actor.agent_id]))[0], "presence": await load_presence(conn, actor.agent_id),
-        "teams": await load_teams(conn, actor.team_ids), "permissions": granted, "feed_cursor": str(cursor),
+        "agent": (await load_agents(conn, [actor.agent_id]))[0],
+        "presence": await load_presence(conn, actor.agent_id),
+        "teams": await load_teams(conn, actor.team_ids),
+        "permissions": granted,
+        "feed_cursor": str(cursor),
     }
 
 

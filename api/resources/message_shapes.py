@@ -58,8 +58,9 @@ async def files_of(conn: AsyncConnection, message_ids: Sequence[int]) -> dict[in
     """Attachments by message."""
     found: dict[int, list[Mapping[Any, Any]]] = {}
     if message_ids:
-        rows = await conn.execute(select(attachment).where(attachment.c.message_id.in_(message_ids))
-                                  .order_by(attachment.c.id))
+        rows = await conn.execute(
+            select(attachment).where(attachment.c.message_id.in_(message_ids)).order_by(attachment.c.id)
+        )
         for row in rows.mappings():
             found.setdefault(row["message_id"], []).append(row)
     return found

@@ -43,19 +43,42 @@ async def open_for_agent(uow: UnitOfWork, actor: Actor, body: OpenIn) -> dict[st
     if (body.contact_id is None) == (body.contact is None):
         raise Invalid("give contact_id or contact, one of them", code="bad_contact")
     account = await _account(uow, body.inbox_id)
-    if body.team_id is not None and await uow.scalar(select(team.c.id).where(team.c.id == body.team_id)) is None:
+    if (
+        body.team_id is not None
+        and await uow.scalar(select(team.c.id).where(team.c.id == body.team_id)) is None
+    ):
         raise Invalid("no such team", params={"errors": [{"loc": ["body", "team_id"], "msg": "unknown"}]})
     region = account["region"] if account else "UA"
-    person = await _known(uow, body.contact_id) if body.contact_id is not None else \
-        await find_or_create(uow, body.contact or NewContactIn(), region=region)
+    person = (
+        await _known(uow, body.contact_id)
+        if body.contact_id is not None
+        else await find_or_create(uow, body.contact or NewContactIn(), region=region)
+    )
     thread = await _thread(uow, person, account)
     account = account or (await _account(uow, thread["inbox_id"]) if thread else None)
     opened = await inquiries.open_inquiry(
-        uow, kind=body.kind, contact=person, subject=body.subject, channel=account["channel"] if account else "desk",
-        conversation=thread, inbox=account, team_id=body.team_id, opened_by=actor.label, search=body.text or "")
+        uow,
+        kind=body.kind,
+        contact=person,
+        subject=body.subject,
+        channel=account["channel"] if account else "desk",
+        conversation=thread,
+        inbox=account,
+        team_id=body.team_id,
+        opened_by=actor.label,
+        search=body.text or "",
+    )
     if body.text and body.text.strip() and thread is not None:
-        await messages.post_message(uow, conversation_id=thread["id"], inquiry_row=opened, author_kind="agent",
-                                    author_id=actor.agent_id, author_name=actor.name, text=body.text, internal=True)
+        await messages.post_message(
+            uow,
+            conversation_id=thread["id"],
+            inquiry_row=opened,
+            author_kind="agent",
+            author_id=actor.agent_id,
+            author_name=actor.name,
+            text=body.text,
+            internal=True,
+        )
     return opened
 
 
@@ -65,8 +88,10 @@ async def find_or_create(uow: UnitOfWork, given: NewContactIn, *, region: str) -
     if given.phone is not None:
         number = phone.normalize(given.phone, region)
         if number is None:
-            raise Invalid("this phone number cannot be read", params={
-                "errors": [{"loc": ["body", "contact", "phone"], "msg": "not a phone number"}]})
+            raise Invalid(
+                "this phone number cannot be read",
+                params={"errors": [{"loc": ["body", "contact", "phone"], "msg": "not a phone number"}]},
+            )
         claims.append(IdentityClaim(IdentityKind.PHONE, number.e164, evidence="agent"))
     if given.email is not None:
         claims.append(IdentityClaim(IdentityKind.EMAIL, given.email.lower(), evidence="agent"))
@@ -93,35 +118,59 @@ async def _account(uow: UnitOfWork, inbox_id: int | None) -> dict[str, Any] | No
     return dict(row)
 
 
-async def _thread(uow: UnitOfWork, person: Mapping[str, Any], account: Mapping[str, Any] | None) -> dict[str, Any] | None:
+async def _thread(
+    uow: UnitOfWork, person: Mapping[str, Any], account: Mapping[str, Any] | None
+) -> dict[str, Any] | None:
     """The thread in which the customer would be answered: through the account that was named, else where the person
-    wrote last. Mail gets a thread of its own for each matter."""
+    wrote last. Mail gets a thread of its own for each matter.
+    """
     if account is None:
-        row = await uow.row(select(conversation).where(conversation.c.contact_id == person["id"])
-                            .order_by(conversation.c.updated_at.desc()).limit(1))
+        row = await uow.row(
+            select(conversation)
+            .where(conversation.c.contact_id == person["id"])
+            .order_by(conversation.c.updated_at.desc())
+            .limit(1)
+        )
         return dict(row) if row else None
     if account["channel"] != "email":
-        row = await uow.row(select(conversation).where(conversation.c.contact_id == person["id"],
-                                                       conversation.c.inbox_id == account["id"])
-                            .order_by(conversation.c.updated_at.desc()).limit(1))
+        row = await uow.row(
+            select(conversation)
+            .where(conversation.c.contact_id == person["id"], conversation.c.inbox_id == account["id"])
+            .order_by(conversation.c.updated_at.desc())
+            .limit(1)
+        )
         if row is not None:
             return dict(row)
     address = await uow.scalar(
-        select(identity.c.value).where(identity.c.contact_id == person["id"],
-                                       identity.c.kind == _ADDRESS.get(account["channel"], ""))
-        .order_by(identity.c.verified_at.is_(None), identity.c.last_seen_at.desc()).limit(1))
+        select(identity.c.value)
+        .where(identity.c.contact_id == person["id"], identity.c.kind == _ADDRESS.get(account["channel"], ""))
+        .order_by(identity.c.verified_at.is_(None), identity.c.last_seen_at.desc())
+        .limit(1)
+    )
     if address is None:
         return None
     key = f"desk:{secrets.token_hex(8)}" if account["channel"] == "email" else address
     values = {
-        "inbox_id": account["id"], "contact_id": person["id"], "key": key, "address": address,
-        "channel": account["channel"], "subject": None,
-        "language": (person["locale"] or account["language"] or "en").split("-")[0].lower()[:10], "last_seq": 0,
-        "customer_read_seq": 0, "agent_read_seq": 0, "sticky_agent_id": None, "sticky_until": None,
-        "last_customer_at": None, "created_at": uow.now, "updated_at": uow.now,
+        "inbox_id": account["id"],
+        "contact_id": person["id"],
+        "key": key,
+        "address": address,
+        "channel": account["channel"],
+        "subject": None,
+        "language": (person["locale"] or account["language"] or "en").split("-")[0].lower()[:10],
+        "last_seq": 0,
+        "customer_read_seq": 0,
+        "agent_read_seq": 0,
+        "sticky_agent_id": None,
+        "sticky_until": None,
+        "last_customer_at": None,
+        "created_at": uow.now,
+        "updated_at": uow.now,
     }
     new_id = await uow.insert_new(conversation, values, key=["inbox_id", "key"], returning=conversation.c.id)
     if new_id is not None:
         return {**values, "id": int(new_id)}
-    row = await uow.row(select(conversation).where(conversation.c.inbox_id == account["id"], conversation.c.key == key))
+    row = await uow.row(
+        select(conversation).where(conversation.c.inbox_id == account["id"], conversation.c.key == key)
+    )
     return dict(row) if row else None

@@ -46,10 +46,31 @@ async def show_wall(call: Call, conn: AsyncConnection) -> Annotated[Data, WallOu
 async def search(call: Call, conn: AsyncConnection, query: SearchQuery) -> Annotated[Data, FoundOut]:
     """People and inquiries by words, addresses, numbers; all words must be there, each may be a beginning."""
     dialect = conn.dialect.name
-    people = (await conn.execute(
-        select(contact).where(contact.c.merged_into_id.is_(None), matches(dialect, contact, query.q))
-        .order_by(contact.c.updated_at.desc(), contact.c.id.desc()).limit(query.limit))).mappings().all()
-    found = (await conn.execute(
-        inquiry_statement().where(readable_inquiries(call.actor), matches(dialect, inquiry, query.q))
-        .order_by(inquiry.c.updated_at.desc(), inquiry.c.id.desc()).limit(query.limit))).mappings().all()
-    return {"contacts": await show_contacts(conn, people), "inquiries": await show_inquiries(conn, found, now=call.now)}
+    people = (
+        (
+            await conn.execute(
+                select(contact)
+                .where(contact.c.merged_into_id.is_(None), matches(dialect, contact, query.q))
+                .order_by(contact.c.updated_at.desc(), contact.c.id.desc())
+                .limit(query.limit)
+            )
+        )
+        .mappings()
+        .all()
+    )
+    found = (
+        (
+            await conn.execute(
+                inquiry_statement()
+                .where(readable_inquiries(call.actor), matches(dialect, inquiry, query.q))
+                .order_by(inquiry.c.updated_at.desc(), inquiry.c.id.desc())
+                .limit(query.limit)
+            )
+        )
+        .mappings()
+        .all()
+    )
+    return {
+        "contacts": await show_contacts(conn, people),
+        "inquiries": await show_inquiries(conn, found, now=call.now),
+    }

@@ -38,9 +38,9 @@ class AgentIn(In):
     password: Password | None = None
     role: Role = "agent"
     language: Literal["en", "uk", "ru"] = "en"
-    languages: Annotated[list[Language], Field(max_length=20)] = []
-    skills: Annotated[list[SkillIn], Field(max_length=100)] = []
-    teams: Annotated[list[RowId], Field(max_length=100)] = []
+    languages: Annotated[list[Language], Field(max_length=20)] = Field(default_factory=list)
+    skills: Annotated[list[SkillIn], Field(max_length=100)] = Field(default_factory=list)
+    teams: Annotated[list[RowId], Field(max_length=100)] = Field(default_factory=list)
     extension: Annotated[str, Field(pattern=r"^[0-9A-Za-z*#_.\-]{1,40}$")] | None = None
 
 
@@ -60,7 +60,7 @@ class AgentChangeIn(In):
 class TeamIn(In):
     name: Annotated[str, Field(min_length=1, max_length=120)]
     calendar_id: RowId | None = None
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = Field(default_factory=dict)
 
 
 class TeamChangeIn(In):
@@ -79,8 +79,12 @@ class AgentsQuery(Query):
 async def list_agents(conn: AsyncConnection, query: AgentsQuery) -> Annotated[Data, Page[AgentOut]]:
     """All agents with where they stand. One installation has hundreds, so there are no pages."""
     found = await load_agents(conn)
-    items = [a for a in found if (query.team_id is None or query.team_id in a["teams"])
-             and (query.active is None or a["active"] == query.active)]
+    items = [
+        a
+        for a in found
+        if (query.team_id is None or query.team_id in a["teams"])
+        and (query.active is None or a["active"] == query.active)
+    ]
     return {"items": items, "next": None}
 
 
@@ -98,9 +102,18 @@ async def create_agent(call: Call, body: AgentIn) -> Annotated[Data, AgentOut]:
     """Add an agent. Without a password he can only use API tokens until one is set."""
     hashed = await call.request.app[PASSWORDS].hash(body.password) if body.password else None
     async with call.db.transaction() as uow:
-        values = {"email": body.email.lower(), "name": body.name, "password_hash": hashed, "role": body.role,
-                  "language": body.language, "extension": body.extension, "calendar_id": None, "settings": {},
-                  "active": True, "created_at": uow.now}
+        values: dict[str, Any] = {
+            "email": body.email.lower(),
+            "name": body.name,
+            "password_hash": hashed,
+            "role": body.role,
+            "language": body.language,
+            "extension": body.extension,
+            "calendar_id": None,
+            "settings": {},
+            "active": True,
+            "created_at": uow.now,
+        }
         agent_id = await uow.insert_new(agent, values, key=["email"], returning=agent.c.id)
         if agent_id is None:
             raise Conflict("there is an agent with this email", code="email_taken")
@@ -115,20 +128,30 @@ async def change_agent(call: Call, id: RowId, body: AgentChangeIn) -> Annotated[
     changes = body.changes()
     for name in changes.keys() - {"extension", "password"}:
         if changes[name] is None:
-            raise Invalid(f"{name} cannot be null", params={"errors": [{"loc": ["body", name], "msg": "cannot be null"}]})
+            raise Invalid(
+                f"{name} cannot be null",
+                params={"errors": [{"loc": ["body", name], "msg": "cannot be null"}]},
+            )
     password = changes.pop("password", None)
     if password is not None:
         changes["password_hash"] = await call.request.app[PASSWORDS].hash(password)
     skills, languages, teams = (changes.pop(name, None) for name in ("skills", "languages", "teams"))
     if "email" in changes:
         changes["email"] = changes["email"].lower()
-    if id == call.actor.agent_id and (changes.get("active") is False or changes.get("role", "admin") != "admin"):
+    if id == call.actor.agent_id and (
+        changes.get("active") is False or changes.get("role", "admin") != "admin"
+    ):
         raise Conflict("an admin cannot lock himself out", code="own_account")
     async with call.db.transaction() as uow:
         if await uow.row(uow.lock(select(agent.c.id).where(agent.c.id == id))) is None:
             raise NotFound(f"no agent {id}", params={"agent_id": id})
-        if "email" in changes and await uow.scalar(select(agent.c.id).where(
-                agent.c.email == changes["email"], agent.c.id != id)) is not None:
+        if (
+            "email" in changes
+            and await uow.scalar(
+                select(agent.c.id).where(agent.c.email == changes["email"], agent.c.id != id)
+            )
+            is not None
+        ):
             raise Conflict("there is an agent with this email", code="email_taken")
         if changes:
             await uow.execute(update(agent).where(agent.c.id == id).values(**changes))
@@ -146,14 +169,22 @@ async def change_agent(call: Call, id: RowId, body: AgentChangeIn) -> Annotated[
 async def _done(call: Call, uow: UnitOfWork, agent_id: int, kind: str) -> Data:
     await lanes.rebuild_agent(uow, agent_id)
     shown = (await load_agents(uow.conn, [agent_id]))[0]
-    await uow.emit(DomainEvent(kind=kind, subject_kind="agent", subject_id=agent_id, actor=call.actor.label,
-                               payload={"agent": {k: shown[k] for k in ("id", "name", "role", "active", "teams")}},
-                               audience=EVERYONE))
+    await uow.emit(
+        DomainEvent(
+            kind=kind,
+            subject_kind="agent",
+            subject_id=agent_id,
+            actor=call.actor.label,
+            payload={"agent": {k: shown[k] for k in ("id", "name", "role", "active", "teams")}},
+            audience=EVERYONE,
+        )
+    )
     return shown
 
 
-async def _set_skills(uow: UnitOfWork, agent_id: int, skills: Sequence[SkillIn] | None,
-                      languages: Sequence[str] | None) -> None:
+async def _set_skills(
+    uow: UnitOfWork, agent_id: int, skills: Sequence[SkillIn] | None, languages: Sequence[str] | None
+) -> None:
     """`languages` is the short form of the skills lang:…; a level given as a skill wins."""
     rows = await uow.rows(select(agent_skill).where(agent_skill.c.agent_id == agent_id))
     known = {r["skill"]: int(r["level"]) for r in rows}
@@ -163,21 +194,33 @@ async def _set_skills(uow: UnitOfWork, agent_id: int, skills: Sequence[SkillIn] 
         wanted = {**{f"lang:{each}": known.get(f"lang:{each}", 5) for each in languages}, **wanted}
     await uow.execute(delete(agent_skill).where(agent_skill.c.agent_id == agent_id))
     if wanted:
-        await uow.execute(insert(agent_skill).values(
-            [{"agent_id": agent_id, "skill": s, "level": level} for s, level in sorted(wanted.items())]))
+        await uow.execute(
+            insert(agent_skill).values(
+                [{"agent_id": agent_id, "skill": s, "level": level} for s, level in sorted(wanted.items())]
+            )
+        )
 
 
 async def _set_teams(uow: UnitOfWork, agent_id: int, ids: Sequence[int]) -> None:
     wanted = sorted(set(ids))
-    known = {r["id"] for r in await uow.rows(select(team.c.id).where(team.c.id.in_(wanted)))} if wanted else set()
+    known = (
+        {r["id"] for r in await uow.rows(select(team.c.id).where(team.c.id.in_(wanted)))} if wanted else set()
+    )
     if missing := sorted(set(wanted) - known):
-        raise Invalid(f"no team {missing[0]}", params={"errors": [{"loc": ["body", "teams"], "msg": "unknown"}]})
-    leads = {r["team_id"]: r["lead"] for r in await uow.rows(select(team_member).where(
-        team_member.c.agent_id == agent_id))}
+        raise Invalid(
+            f"no team {missing[0]}", params={"errors": [{"loc": ["body", "teams"], "msg": "unknown"}]}
+        )
+    leads = {
+        r["team_id"]: r["lead"]
+        for r in await uow.rows(select(team_member).where(team_member.c.agent_id == agent_id))
+    }
     await uow.execute(delete(team_member).where(team_member.c.agent_id == agent_id))
     if wanted:
-        await uow.execute(insert(team_member).values(
-            [{"team_id": t, "agent_id": agent_id, "lead": leads.get(t, False)} for t in wanted]))
+        await uow.execute(
+            insert(team_member).values(
+                [{"team_id": t, "agent_id": agent_id, "lead": leads.get(t, False)} for t in wanted]
+            )
+        )
 
 
 @routes.get("/teams")
@@ -199,8 +242,13 @@ async def show_team(conn: AsyncConnection, id: RowId) -> Annotated[Data, TeamOut
 async def create_team(uow: UnitOfWork, body: TeamIn) -> Annotated[Data, TeamOut]:
     """Add a team."""
     await _check_team(uow, body.changes())
-    values = {"name": body.name, "calendar_id": body.calendar_id, "settings": body.settings, "active": True,
-              "created_at": uow.now}
+    values = {
+        "name": body.name,
+        "calendar_id": body.calendar_id,
+        "settings": body.settings,
+        "active": True,
+        "created_at": uow.now,
+    }
     team_id = await uow.insert_new(team, values, key=["name"], returning=team.c.id)
     if team_id is None:
         raise Conflict("there is a team of this name", code="name_taken")
@@ -213,7 +261,10 @@ async def change_team(uow: UnitOfWork, id: RowId, body: TeamChangeIn) -> Annotat
     changes = body.changes()
     for name in changes.keys() - {"calendar_id"}:
         if changes[name] is None:
-            raise Invalid(f"{name} cannot be null", params={"errors": [{"loc": ["body", name], "msg": "cannot be null"}]})
+            raise Invalid(
+                f"{name} cannot be null",
+                params={"errors": [{"loc": ["body", name], "msg": "cannot be null"}]},
+            )
     await _check_team(uow, changes)
     if await uow.row(uow.lock(select(team.c.id).where(team.c.id == id))) is None:
         raise NotFound(f"no team {id}", params={"team_id": id})
@@ -222,8 +273,9 @@ async def change_team(uow: UnitOfWork, id: RowId, body: TeamChangeIn) -> Annotat
             await uow.execute(update(team).where(team.c.id == id).values(**changes))
         except IntegrityError as error:
             raise Conflict("there is a team of this name", code="name_taken") from error
-    for row in await uow.rows(select(team_member.c.agent_id).where(team_member.c.team_id == id)
-                              .order_by(team_member.c.agent_id)):
+    for row in await uow.rows(
+        select(team_member.c.agent_id).where(team_member.c.team_id == id).order_by(team_member.c.agent_id)
+    ):
         await lanes.rebuild_agent(uow, row["agent_id"])
     return (await load_teams(uow.conn, [id]))[0]
 
@@ -233,4 +285,6 @@ async def _check_team(uow: UnitOfWork, changes: Mapping[str, Any]) -> None:
         settings.parse(changes["settings"])  # raises Invalid that names the field
     wanted = changes.get("calendar_id")
     if wanted is not None and await uow.scalar(select(calendar.c.id).where(calendar.c.id == wanted)) is None:
-        raise Invalid("no such calendar", params={"errors": [{"loc": ["body", "calendar_id"], "msg": "unknown"}]})
+        raise Invalid(
+            "no such calendar", params={"errors": [{"loc": ["body", "calendar_id"], "msg": "unknown"}]}
+        )

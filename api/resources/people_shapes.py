@@ -90,52 +90,85 @@ async def load_agents(conn: AsyncConnection, ids: Iterable[int] | None = None) -
     members = await _by_agent(conn, team_member, wanted)
     slots = await _by_agent(conn, agent_slot, wanted)
     states = {s["agent_id"]: s for s in await _rows(conn, _of(select(agent_state), agent_state, wanted))}
-    counting = (select(inquiry.c.assignee_id, func.count().label("n")).group_by(inquiry.c.assignee_id)
-                .where(inquiry.c.status.in_(LIVE), inquiry.c.assignee_id.is_not(None)))
+    counting = (
+        select(inquiry.c.assignee_id, func.count().label("n"))
+        .group_by(inquiry.c.assignee_id)
+        .where(inquiry.c.status.in_(LIVE), inquiry.c.assignee_id.is_not(None))
+    )
     if wanted is not None:
         counting = counting.where(inquiry.c.assignee_id.in_(wanted))
     counts = {r["assignee_id"]: r["n"] for r in await _rows(conn, counting)}
-    return [_agent(row, skills.get(row["id"], ()), members.get(row["id"], ()), slots.get(row["id"], ()),
-                   states.get(row["id"]), counts.get(row["id"], 0)) for row in rows]
+    return [
+        _agent(
+            row,
+            skills.get(row["id"], ()),
+            members.get(row["id"], ()),
+            slots.get(row["id"], ()),
+            states.get(row["id"]),
+            counts.get(row["id"], 0),
+        )
+        for row in rows
+    ]
 
 
-def _agent(row: Any, skills: Sequence[Any], members: Sequence[Any], slots: Sequence[Any], state: Any,
-           open_count: int) -> Data:
+def _agent(
+    row: Any, skills: Sequence[Any], members: Sequence[Any], slots: Sequence[Any], state: Any, open_count: int
+) -> Data:
     languages = sorted(s["skill"].partition(":")[2] for s in skills if s["skill"].startswith("lang:"))
     return {
-        "id": row["id"], "name": row["name"], "email": row["email"], "role": row["role"],
-        "language": row["language"], "languages": languages,
-        "skills": [{"skill": s["skill"], "level": s["level"]} for s in sorted(skills, key=lambda s: s["skill"])],
-        "teams": sorted(m["team_id"] for m in members), "extension": row["extension"],
-        "calendar_id": row["calendar_id"], "active": row["active"],
+        "id": row["id"],
+        "name": row["name"],
+        "email": row["email"],
+        "role": row["role"],
+        "language": row["language"],
+        "languages": languages,
+        "skills": [
+            {"skill": s["skill"], "level": s["level"]} for s in sorted(skills, key=lambda s: s["skill"])
+        ],
+        "teams": sorted(m["team_id"] for m in members),
+        "extension": row["extension"],
+        "calendar_id": row["calendar_id"],
+        "active": row["active"],
         "presence": state["presence"] if state else "offline",
         "presence_reason": state["reason"] if state else None,
         "state_since": iso(state["since"]) if state else None,
         "load": {"used": state["load_used"] if state else 0, "max": state["load_max"] if state else 0},
-        "slots": _slots(slots), "open_count": open_count,
+        "slots": _slots(slots),
+        "open_count": open_count,
     }
 
 
 def _slots(rows: Sequence[Any]) -> list[Data]:
-    return [{"channel": s["channel"], "used": s["used"], "max": s["max"]}
-            for s in sorted(rows, key=lambda s: s["channel"])]
+    return [
+        {"channel": s["channel"], "used": s["used"], "max": s["max"]}
+        for s in sorted(rows, key=lambda s: s["channel"])
+    ]
 
 
 async def load_presence(conn: AsyncConnection, agent_id: int) -> Data:
     """Where an agent stands: presence, lease, capacity."""
-    state = (await conn.execute(select(agent_state).where(agent_state.c.agent_id == agent_id))).mappings().first()
+    state = (
+        (await conn.execute(select(agent_state).where(agent_state.c.agent_id == agent_id))).mappings().first()
+    )
     slots = await _rows(conn, select(agent_slot).where(agent_slot.c.agent_id == agent_id))
     return {
-        "presence": state["presence"] if state else "offline", "reason": state["reason"] if state else None,
-        "since": iso(state["since"]) if state else None, "lease_until": iso(state["lease_until"]) if state else None,
-        "wrapup_until": iso(state["wrapup_until"]) if state else None, "capacity": _slots(slots),
-        "load_used": state["load_used"] if state else 0, "load_max": state["load_max"] if state else 0,
+        "presence": state["presence"] if state else "offline",
+        "reason": state["reason"] if state else None,
+        "since": iso(state["since"]) if state else None,
+        "lease_until": iso(state["lease_until"]) if state else None,
+        "wrapup_until": iso(state["wrapup_until"]) if state else None,
+        "capacity": _slots(slots),
+        "load_used": state["load_used"] if state else 0,
+        "load_max": state["load_max"] if state else 0,
     }
 
 
 async def load_teams(conn: AsyncConnection, ids: Sequence[int] | None = None) -> list[Data]:
     """Teams by id (all if None), in order of name. Two queries."""
-    statement, joined = select(team).order_by(team.c.name), select(team_member).order_by(team_member.c.agent_id)
+    statement, joined = (
+        select(team).order_by(team.c.name),
+        select(team_member).order_by(team_member.c.agent_id),
+    )
     if ids is not None:
         if not ids:
             return []
@@ -145,9 +178,15 @@ async def load_teams(conn: AsyncConnection, ids: Sequence[int] | None = None) ->
     for row in await _rows(conn, joined):
         members.setdefault(row["team_id"], []).append(row["agent_id"])
     return [
-        {"id": t["id"], "name": t["name"], "calendar_id": t["calendar_id"], "active": t["active"],
-         "channels": [str(c) for c in t["settings"].get("channels", [])], "settings": t["settings"],
-         "members": members.get(t["id"], [])}
+        {
+            "id": t["id"],
+            "name": t["name"],
+            "calendar_id": t["calendar_id"],
+            "active": t["active"],
+            "channels": [str(c) for c in t["settings"].get("channels", [])],
+            "settings": t["settings"],
+            "members": members.get(t["id"], []),
+        }
         for t in await _rows(conn, statement)
     ]
 

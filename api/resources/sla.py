@@ -89,17 +89,23 @@ class CalendarChangeIn(In):
 
 
 @routes.get("/sla/clocks")
-async def list_clocks(call: Call, conn: AsyncConnection, query: ClocksQuery) -> Annotated[Data, Page[ClockOut]]:
+async def list_clocks(
+    call: Call, conn: AsyncConnection, query: ClocksQuery
+) -> Annotated[Data, Page[ClockOut]]:
     """Clocks of the inquiries the caller may read, the newest first."""
-    statement = select(sla_clock).join(inquiry, inquiry.c.id == sla_clock.c.inquiry_id).where(
-        readable_inquiries(call.actor))
+    statement = (
+        select(sla_clock)
+        .join(inquiry, inquiry.c.id == sla_clock.c.inquiry_id)
+        .where(readable_inquiries(call.actor))
+    )
     if query.inquiry_id is not None:
         statement = statement.where(sla_clock.c.inquiry_id == query.inquiry_id)
     if query.state:
         statement = statement.where(sla_clock.c.state.in_(query.state))
     if query.breached is not None:
-        statement = statement.where(sla_clock.c.breached_at.is_not(None) if query.breached
-                                    else sla_clock.c.breached_at.is_(None))
+        statement = statement.where(
+            sla_clock.c.breached_at.is_not(None) if query.breached else sla_clock.c.breached_at.is_(None)
+        )
     page = page_of(statement, [(sla_clock.c.id, True)], cursor=query.cursor, limit=query.limit)
     rows, following = cut((await conn.execute(page)).mappings().all(), query.limit, lambda r: (r["id"],))
     book = await books.load(conn)
@@ -117,29 +123,51 @@ async def clock_events(call: Call, conn: AsyncConnection, id: RowId) -> Annotate
 
 
 def _policy(row: Any) -> Data:
-    return {"id": row["id"], "key": row["policy_key"], "version": row["version"], "position": row["position"],
-            "name": row["name"], "conditions": row["conditions"], "targets": row["targets"],
-            "options": row["options"], "current": row["current"], "created_at": iso(row["created_at"])}
+    return {
+        "id": row["id"],
+        "key": row["policy_key"],
+        "version": row["version"],
+        "position": row["position"],
+        "name": row["name"],
+        "conditions": row["conditions"],
+        "targets": row["targets"],
+        "options": row["options"],
+        "current": row["current"],
+        "created_at": iso(row["created_at"]),
+    }
 
 
 @routes.get("/sla/policies")
 async def list_policies(conn: AsyncConnection) -> Annotated[Data, Page[PolicyOut]]:
     """The policies in force, in the order in which they are tried."""
-    rows = (await conn.execute(select(sla_policy).where(sla_policy.c.current)
-                               .order_by(sla_policy.c.position, sla_policy.c.id))).mappings()
+    rows = (
+        await conn.execute(
+            select(sla_policy).where(sla_policy.c.current).order_by(sla_policy.c.position, sla_policy.c.id)
+        )
+    ).mappings()
     return {"items": [_policy(r) for r in rows], "next": None}
 
 
 @routes.post("/sla/policies", role="admin", status=201)
 async def create_policy(call: Call, uow: UnitOfWork, body: PolicyIn) -> Annotated[Data, PolicyOut]:
     """Add a policy."""
-    row = await edit.create_policy(uow, key=body.key, name=body.name, targets=body.targets, conditions=body.conditions,
-                                   options=body.options, position=body.position, actor=call.actor.label)
+    row = await edit.create_policy(
+        uow,
+        key=body.key,
+        name=body.name,
+        targets=body.targets,
+        conditions=body.conditions,
+        options=body.options,
+        position=body.position,
+        actor=call.actor.label,
+    )
     return _policy(row)
 
 
 @routes.put("/sla/policies/{key}", role="admin", errors=(409,))
-async def change_policy(call: Call, uow: UnitOfWork, key: Key, body: PolicyChangeIn) -> Annotated[Data, PolicyOut]:
+async def change_policy(
+    call: Call, uow: UnitOfWork, key: Key, body: PolicyChangeIn
+) -> Annotated[Data, PolicyOut]:
     """Put a new version of a policy in force; the old one stays for the ledger."""
     changes = {k: v for k, v in body.changes().items() if v is not None}
     expected = changes.pop("version", None)
@@ -154,8 +182,13 @@ async def retire_policy(call: Call, uow: UnitOfWork, key: Key) -> None:
 
 
 def _calendar(row: Any) -> Data:
-    return {"id": row["id"], "name": row["name"], "spec": row["spec"], "version": row["version"],
-            "updated_at": iso(row["updated_at"])}
+    return {
+        "id": row["id"],
+        "name": row["name"],
+        "spec": row["spec"],
+        "version": row["version"],
+        "updated_at": iso(row["updated_at"]),
+    }
 
 
 @routes.get("/calendars")
@@ -174,10 +207,15 @@ async def create_calendar(call: Call, uow: UnitOfWork, body: CalendarIn) -> Anno
 
 
 @routes.put("/calendars/{id}", role="admin", errors=(409,))
-async def change_calendar(call: Call, uow: UnitOfWork, id: RowId, body: CalendarChangeIn  # noqa: A002
-                          ) -> Annotated[Data, CalendarOut]:
+async def change_calendar(
+    call: Call,
+    uow: UnitOfWork,
+    id: RowId,  # noqa: A002
+    body: CalendarChangeIn,
+) -> Annotated[Data, CalendarOut]:
     """Change working hours; running clocks follow from now on."""
-    await edit.change_calendar(uow, id, name=body.name, spec=body.spec, expected_version=body.version,
-                               actor=call.actor.label)
+    await edit.change_calendar(
+        uow, id, name=body.name, spec=body.spec, expected_version=body.version, actor=call.actor.label
+    )
     row = await uow.row(select(calendar).where(calendar.c.id == id))
     return _calendar(row)

@@ -36,8 +36,17 @@ async def upload(call: Call) -> Annotated[Data, UploadOut]:
 async def download(call: Call, id: RowId, query: DownloadQuery) -> web.StreamResponse:  # noqa: A002
     """A stored file. Pictures may be shown in place with `inline`."""
     async with call.db.reading() as conn:
-        row = (await conn.execute(select(attachment, message.c.inquiry_id).join(
-            message, message.c.id == attachment.c.message_id).where(attachment.c.id == id))).mappings().first()
+        row = (
+            (
+                await conn.execute(
+                    select(attachment, message.c.inquiry_id)
+                    .join(message, message.c.id == attachment.c.message_id)
+                    .where(attachment.c.id == id)
+                )
+            )
+            .mappings()
+            .first()
+        )
         if row is None or row["state"] != "stored":
             raise NotFound(f"no file {id}", params={"attachment_id": id})
         if row["inquiry_id"] is not None:

@@ -36,37 +36,78 @@ class Desk:
 
     async def add_team(self, name: str) -> int:
         async with self.db.transaction() as uow:
-            self.teams[name] = await uow.insert(team, {"name": name, "calendar_id": None, "settings": {},
-                                                       "active": True, "created_at": uow.now})
+            self.teams[name] = await uow.insert(
+                team,
+                {"name": name, "calendar_id": None, "settings": {}, "active": True, "created_at": uow.now},
+            )
         return self.teams[name]
 
     async def add_agent(self, name: str, role: str = "agent", teams: tuple[str, ...] = ()) -> int:
         token, stored = new_token("sbt_")
         async with self.db.transaction() as uow:
-            agent_id = await uow.insert(agent, {
-                "email": f"{name}@example.org", "name": name.title(), "password_hash": HASHED, "role": role,
-                "language": "en", "extension": None, "calendar_id": None, "settings": {}, "active": True,
-                "created_at": uow.now})
+            agent_id = await uow.insert(
+                agent,
+                {
+                    "email": f"{name}@example.org",
+                    "name": name.title(),
+                    "password_hash": HASHED,
+                    "role": role,
+                    "language": "en",
+                    "extension": None,
+                    "calendar_id": None,
+                    "settings": {},
+                    "active": True,
+                    "created_at": uow.now,
+                },
+            )
             for each in teams:
-                await uow.execute(team_member.insert().values(team_id=self.teams[each], agent_id=agent_id, lead=False))
-            await uow.insert(api_token, {"token_hash": stored, "agent_id": agent_id, "name": "test",
-                                         "created_at": uow.now, "expires_at": None, "last_used_at": uow.now})
+                await uow.execute(
+                    team_member.insert().values(team_id=self.teams[each], agent_id=agent_id, lead=False)
+                )
+            await uow.insert(
+                api_token,
+                {
+                    "token_hash": stored,
+                    "agent_id": agent_id,
+                    "name": "test",
+                    "created_at": uow.now,
+                    "expires_at": None,
+                    "last_used_at": uow.now,
+                },
+            )
         self.ids[name], self.tokens[name] = agent_id, token
         return agent_id
 
     async def add_inbox(self, key: str, channel: str, **values: Any) -> int:
         async with self.db.transaction() as uow:
-            self.inboxes[key] = await uow.insert(inbox, {
-                "key": key, "channel": channel, "name": key, "secret": "s3cret", "config": {}, "address": None,
-                "team_id": None, "default_kind": "ticket", "flow_key": None, "region": "UA", "language": "en",
-                "priority": "normal", "enabled": True, "created_at": uow.now, **values})
+            self.inboxes[key] = await uow.insert(
+                inbox,
+                {
+                    "key": key,
+                    "channel": channel,
+                    "name": key,
+                    "secret": "s3cret",
+                    "config": {},
+                    "address": None,
+                    "team_id": None,
+                    "default_kind": "ticket",
+                    "flow_key": None,
+                    "region": "UA",
+                    "language": "en",
+                    "priority": "normal",
+                    "enabled": True,
+                    "created_at": uow.now,
+                    **values,
+                },
+            )
         return self.inboxes[key]
 
     async def client(self, name: str | None = None) -> TestClient[Any, Any]:
         """A client with this agent's token, or a stranger's."""
         headers = {"Authorization": f"Bearer {self.tokens[name]}"} if name else {}
-        client: TestClient[Any, Any] = TestClient(self.server, headers=headers,
-                                                  cookie_jar=aiohttp.CookieJar(unsafe=True))
+        client: TestClient[Any, Any] = TestClient(
+            self.server, headers=headers, cookie_jar=aiohttp.CookieJar(unsafe=True)
+        )
         self._clients.append(client)
         return client
 
@@ -79,9 +120,16 @@ class Desk:
 async def services(db: Database, clock: MovableClock, tmp_path: Path) -> AsyncIterator[Services]:
     async with aiohttp.ClientSession() as http:
         yield Services(
-            db=db, clock=clock, hints=db.hints, files=DirectoryFiles(tmp_path / "blobs"), limiter=MemoryLimiter(),
-            http=http, settings=AppSettings(public_url="http://desk.example.org", secret_key=b"k" * 32,
-                                            data_dir=tmp_path, version="test"))
+            db=db,
+            clock=clock,
+            hints=db.hints,
+            files=DirectoryFiles(tmp_path / "blobs"),
+            limiter=MemoryLimiter(),
+            http=http,
+            settings=AppSettings(
+                public_url="http://desk.example.org", secret_key=b"k" * 32, data_dir=tmp_path, version="test"
+            ),
+        )
 
 
 @pytest.fixture

@@ -18,8 +18,15 @@ from tests.api.conftest import Desk
 
 async def happen(db: Database, number: int, audience: Audience = EVERYONE, payload: Any = None) -> None:
     async with db.transaction() as uow:
-        await uow.emit(DomainEvent(kind="test.happened", subject_kind="test", subject_id=number, audience=audience,
-                                   payload=payload or {"n": number}))
+        await uow.emit(
+            DomainEvent(
+                kind="test.happened",
+                subject_kind="test",
+                subject_id=number,
+                audience=audience,
+                payload=payload or {"n": number},
+            )
+        )
 
 
 async def frames_until(ws: Any, number: int) -> list[dict[str, Any]]:
@@ -95,13 +102,17 @@ async def test_resuming_gives_exactly_what_was_missed_while_others_keep_writing(
     assert [f["subject"]["id"] for f in await frames_until(ws, 10_000)] == [10_000]
 
 
-@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)  # SQLite has one writer: it cannot happen there
+@pytest.mark.parametrize(
+    "backend", ["postgresql"], indirect=True
+)  # SQLite has one writer: it cannot happen there
 async def test_a_slow_transaction_is_not_skipped(desk: Desk):
     """An event whose transaction began earlier and commits later than another's still arrives."""
     ws, _ = await connect(desk, "anna")
     await joined(desk)
     async with desk.db.transaction() as slow:
-        await slow.emit(DomainEvent(kind="test.happened", subject_kind="test", subject_id=1, audience=EVERYONE))
+        await slow.emit(
+            DomainEvent(kind="test.happened", subject_kind="test", subject_id=1, audience=EVERYONE)
+        )
         await slow.flush_outbox()
         slow._events.clear()
         await happen(desk.db, 2)
@@ -109,7 +120,10 @@ async def test_a_slow_transaction_is_not_skipped(desk: Desk):
         async with desk.db.reading() as conn:
             await conn.exec_driver_sql("select pg_sleep(0.2)")
     desk.db.hints.publish("events")
-    assert sorted(f["subject"]["id"] for f in [*await frames_until(ws, 1), *await frames_until(ws, 2)]) == [1, 2]
+    assert sorted(f["subject"]["id"] for f in [*await frames_until(ws, 1), *await frames_until(ws, 2)]) == [
+        1,
+        2,
+    ]
 
 
 async def test_cursors_that_cannot_be_resumed_are_answered_with_reset(desk: Desk):
@@ -177,9 +191,22 @@ async def test_a_stuck_reader_is_dropped_and_the_others_get_everything(desk: Des
     assert [f["subject"]["id"] for f in await frames_until(ws, total - 1)] == list(range(total))
 
 
-@pytest.mark.parametrize("raw", ["{", "[]", '{"no":"type"}', '{"type":5}', "NaN", '{"type":"typing"}',
-                                 '{"type":"typing","inquiry_id":"x"}', '{"type":"typing","inquiry_id":999}',
-                                 '{"type":"presence","presence":7}', '{"type":"nothing we know"}', '"\\ud800"'])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "{",
+        "[]",
+        '{"no":"type"}',
+        '{"type":5}',
+        "NaN",
+        '{"type":"typing"}',
+        '{"type":"typing","inquiry_id":"x"}',
+        '{"type":"typing","inquiry_id":999}',
+        '{"type":"presence","presence":7}',
+        '{"type":"nothing we know"}',
+        '"\\ud800"',
+    ],
+)
 async def test_nonsense_frames_are_answered_and_the_feed_goes_on(desk: Desk, raw: str):
     ws, _ = await connect(desk, "anna")
     await joined(desk)

@@ -27,8 +27,14 @@ from crm_core.services import AppSettings, Services
 from tests.api.conftest import Desk
 from tests.conftest import MovableClock
 
-CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_headers_conformance,
-          response_schema_conformance, unsupported_method]
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    unsupported_method,
+]
 #: endless by nature, or they would end the caller's own session
 LEFT_OUT = {"chat_server_sent_events", "chat_poll"}
 
@@ -57,9 +63,19 @@ class Running:
         await db.start()
         async with aiohttp.ClientSession() as http:
             services = Services(
-                db=db, clock=clock, hints=db.hints, files=DirectoryFiles(self._data_dir / "blobs"),
-                limiter=MemoryLimiter(), http=http, settings=AppSettings(
-                    public_url="http://desk.example.org", secret_key=b"k" * 32, data_dir=self._data_dir, demo=True))
+                db=db,
+                clock=clock,
+                hints=db.hints,
+                files=DirectoryFiles(self._data_dir / "blobs"),
+                limiter=MemoryLimiter(),
+                http=http,
+                settings=AppSettings(
+                    public_url="http://desk.example.org",
+                    secret_key=b"k" * 32,
+                    data_dir=self._data_dir,
+                    demo=True,
+                ),
+            )
             server = TestServer(build_app(services, check_answers=True), host="127.0.0.1")
             await server.start_server()
             desk = Desk(db, server)
@@ -92,8 +108,13 @@ def test_random_requests_find_no_fault(running: Running, monkeypatch: Any):
         if operation.definition.raw["operationId"] in LEFT_OUT:
             continue
 
-        @settings(max_examples=12, deadline=None, database=None, derandomize=True,
-                  suppress_health_check=list(HealthCheck))
+        @settings(
+            max_examples=12,
+            deadline=None,
+            database=None,
+            derandomize=True,
+            suppress_health_check=list(HealthCheck),
+        )
         @_given(operation)
         def send(case: Any) -> None:
             nonlocal seen
@@ -111,8 +132,10 @@ def test_random_requests_find_no_fault(running: Running, monkeypatch: Any):
 
 def _given(operation: Any) -> Any:
     from hypothesis import given
-
     from schemathesis.generation import GenerationMode
 
-    strategies = [operation.as_strategy(generation_mode=mode) for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)]
+    strategies = [
+        operation.as_strategy(generation_mode=mode)
+        for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
+    ]
     return given(case=strategies[0] | strategies[1])

@@ -11,8 +11,14 @@ from tests.api.conftest import Desk
 
 
 async def built(services: Services, root: Path, monkeypatch) -> TestClient:
-    for name, text in {"desk/index.html": "<p>desk</p>", "desk/assets/a-1b2c.js": "1", "widget/widget.js": "2",
-                       "widget/app/index.html": "<p>chat</p>", "widget/app/assets/c-9.css": "p{}", "secret.txt": "no"}.items():
+    for name, text in {
+        "desk/index.html": "<p>desk</p>",
+        "desk/assets/a-1b2c.js": "1",
+        "widget/widget.js": "2",
+        "widget/app/index.html": "<p>chat</p>",
+        "widget/app/assets/c-9.css": "p{}",
+        "secret.txt": "no",
+    }.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
@@ -22,7 +28,9 @@ async def built(services: Services, root: Path, monkeypatch) -> TestClient:
     return client
 
 
-async def test_the_desk_answers_every_path_and_caches_only_hashed_files(services: Services, tmp_path: Path, monkeypatch):
+async def test_the_desk_answers_every_path_and_caches_only_hashed_files(
+    services: Services, tmp_path: Path, monkeypatch
+):
     client = await built(services, tmp_path / "static", monkeypatch)
     for path in ("/desk", "/desk/", "/desk/wall", "/desk/inquiries/5"):
         page = await client.get(path)
@@ -33,17 +41,30 @@ async def test_the_desk_answers_every_path_and_caches_only_hashed_files(services
     script = await client.get("/desk/assets/a-1b2c.js")
     assert "immutable" in script.headers["Cache-Control"] and script.content_type == "text/javascript"
     assert (await client.get("/desk/assets/old.js")).status == 404
-    for path in ("/desk/..%2Fsecret.txt", "/desk/%2e%2e/secret.txt", "/chat/app/..%2f..%2fsecret.txt", "/desk/assets/%00"):
-        assert "no" != await (await client.get(path)).text(), path
+    for path in (
+        "/desk/..%2Fsecret.txt",
+        "/desk/%2e%2e/secret.txt",
+        "/chat/app/..%2f..%2fsecret.txt",
+        "/desk/assets/%00",
+    ):
+        assert await (await client.get(path)).text() != "no", path
     await client.close()
 
 
-async def test_the_chat_frame_may_only_stand_on_allowed_sites(services: Services, tmp_path: Path, monkeypatch, db):
+async def test_the_chat_frame_may_only_stand_on_allowed_sites(
+    services: Services, tmp_path: Path, monkeypatch, db
+):
     client = await built(services, tmp_path / "static", monkeypatch)
     people = Desk(db, client.server)
-    await people.add_inbox("here", "webchat", config={"origins": ["https://agency.example", "bad; script-src *"]})
+    await people.add_inbox(
+        "here", "webchat", config={"origins": ["https://agency.example", "bad; script-src *"]}
+    )
     await people.add_inbox("any", "webchat")
-    expected = {"here": "frame-ancestors 'self' https://agency.example", "any": "frame-ancestors *", "none": "frame-ancestors 'self'"}
+    expected = {
+        "here": "frame-ancestors 'self' https://agency.example",
+        "any": "frame-ancestors *",
+        "none": "frame-ancestors 'self'",
+    }
     for key, policy in expected.items():
         page = await client.get(f"/chat/app/?inbox={key}")
         assert page.status == 200
@@ -99,5 +120,3 @@ async def test_readiness_fails_when_migrations_are_behind_or_nobody_works(servic
     answer = await client.get("/readyz")
     assert answer.status == 503 and (await answer.json())["checks"]["migrations"].startswith("at 0001")
     await client.close()
-
-
