@@ -15,7 +15,7 @@ export const useDirectory = defineStore('directory', () => {
     const found: T[] = []
     let cursor: string | null = null
     do {
-      const page: Page<T> = await api.get(path, { limit: 200, cursor })
+      const page: Page<T> = await api.get(path, { cursor })
       found.push(...page.items)
       cursor = page.next
     } while (cursor && found.length < 5000)
