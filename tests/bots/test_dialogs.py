@@ -1,7 +1,8 @@
 """Whole dialogs through the intake, on both databases, in Telegram and in the web chat."""
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import select
+from sqlalchemy import text as sql
 
 import bots
 from crm_core import inquiries, messages
@@ -403,7 +404,7 @@ async def test_a_broken_engine_hands_off_and_keeps_the_message(
 
     async def broken(uow: object, *_: object, **__: object) -> None:
         # Half of the turn is done when it breaks, a statement of it by the database itself.
-        await uow.execute(text("insert into no_such_table values (1)"))  # type: ignore[attr-defined]
+        await uow.execute(sql("insert into no_such_table values (1)"))  # type: ignore[attr-defined]
 
     monkeypatch.setattr("bots.wishes.messages.post_message", broken)
     await customer.writes("1")
