@@ -4,6 +4,7 @@ An open socket renews the lease; a lease that lapses makes its agent offline. Of
 live chats go to somebody else after a grace, asynchronous work stays with its owner unless it would be late.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import and_, or_, select, update
@@ -13,7 +14,7 @@ from crm_core.db.uow import UnitOfWork
 from crm_core.errors import Invalid
 from routing import capacity, lanes, match, offers, presence_rows, store
 from routing.capacity import LEASE_MS, RENEW_MS
-from routing.model import Channel, Presence
+from routing.model import Channel, Item, ItemState, Presence
 from routing.schema import agent_state, assignment, offer, work_item
 from routing.settings import DEFAULTS
 
@@ -41,12 +42,13 @@ async def set_presence(
     if presence not in CHOSEN:
         raise Invalid(f"presence must be one of {', '.join(CHOSEN)}", code="bad_presence")
     who = actor or f"agent:{agent_id}"
+    if presence == Presence.ONLINE:
+        await _recall(uow, agent_id)
     await capacity.ensure(uow, agent_id)
     if presence == Presence.ONLINE:
         await lanes.rebuild_agent(uow, agent_id)
         state = (await capacity.lock(uow, [agent_id]))[agent_id]
         await presence_rows.write(uow, agent_id, state, presence, actor=who)
-        await _recall(uow, agent_id)
         await match.pull(uow, agent_id, "online")
     else:
         await _leave(uow, agent_id, presence, reason=None, since=uow.now, actor=who)
@@ -106,13 +108,12 @@ async def _leave(
     actor: str = "system",
 ) -> bool:
     """Items come before agents in the lock order: first lock what is offered to him, then him."""
-    offered = await uow.rows(
-        select(offer).where(offer.c.agent_id == agent_id, offer.c.state == "open").order_by(offer.c.item_id)
+    offered = select(offer.c.item_id).where(offer.c.agent_id == agent_id, offer.c.state == "open")
+    mine = and_(work_item.c.owner_id == agent_id, work_item.c.state == ItemState.ASSIGNED)
+    rows = await uow.rows(
+        uow.lock(select(work_item).where(or_(mine, work_item.c.id.in_(offered))).order_by(work_item.c.id))
     )
-    locked = {}
-    for row in offered:
-        if (item := await store.lock_item(uow, row["item_id"])) is not None:
-            locked[row["item_id"]] = item
+    locked = {r["id"]: Item.from_row(r) for r in rows}
     state = (await capacity.lock(uow, [agent_id])).get(agent_id)
     if state is None:
         return False
@@ -120,7 +121,8 @@ async def _leave(
         return False
     await presence_rows.write(uow, agent_id, state, presence, reason=reason, since=since, actor=actor)
     if presence in (Presence.OFFLINE, Presence.AWAY_REASSIGN):
-        await _schedule_moves(uow, agent_id, presence, since)
+        owned = [i for i in locked.values() if i.owner_id == agent_id and i.state == ItemState.ASSIGNED]
+        await _schedule_moves(uow, owned, presence, since)
     # Read again: one may have been accepted or have come before we had the agent. A new one whose item we
     # do not hold ends by its own timeout.
     still = await uow.rows(
@@ -133,25 +135,20 @@ async def _leave(
     return True
 
 
-async def _schedule_moves(uow: UnitOfWork, agent_id: int, presence: str, since: int) -> None:
-    """Say when each piece of his work is looked at again; `routing.sweep` does it then, if he is still
-    away.
+async def _schedule_moves(uow: UnitOfWork, owned: Sequence[Item], presence: str, since: int) -> None:
+    """Say when each piece of his work is looked at again; `routing.sweep` does it then, if he is still away. The
+    items are locked.
     """
-    rows = await uow.rows(
-        select(work_item.c.id, work_item.c.channel, work_item.c.inquiry_id)
-        .where(work_item.c.owner_id == agent_id, work_item.c.state == "assigned")
-        .order_by(work_item.c.order_key, work_item.c.id)
-    )
     at_once = presence == Presence.AWAY_REASSIGN
     moved = 0
-    for row in rows:
+    for item in sorted(owned, key=lambda i: (i.order_key, i.id)):
         when: int | None = None
-        if row["channel"] == Channel.CHAT:
+        if item.channel == Channel.CHAT:
             when = since if at_once else since + CHAT_GRACE_MS
-        elif row["channel"] == Channel.ASYNC and at_once:
+        elif item.channel == Channel.ASYNC and at_once:
             when = since
-        elif row["channel"] == Channel.ASYNC and row["inquiry_id"] is not None:
-            due = await store.reply_due(uow.conn, row["inquiry_id"])
+        elif item.channel == Channel.ASYNC and item.inquiry_id is not None:
+            due = await store.reply_due(uow.conn, item.inquiry_id)
             if due is not None:
                 reserve = DEFAULTS.channel(Channel.ASYNC).reserve_ms
                 when = max(since + CHAT_GRACE_MS, due - reserve - CHAT_GRACE_MS)
@@ -160,23 +157,30 @@ async def _schedule_moves(uow: UnitOfWork, agent_id: int, presence: str, since: 
         if when <= since + CHAT_GRACE_MS:
             when += moved // MOVED_PER_MINUTE * MINUTE
             moved += 1
-        await uow.execute(update(work_item).where(work_item.c.id == row["id"]).values(wake_at=when))
+        await uow.execute(update(work_item).where(work_item.c.id == item.id).values(wake_at=when))
 
 
 async def _recall(uow: UnitOfWork, agent_id: int) -> None:
     """He is back before his work was moved: asynchronous work needs no look any more, chats only for
     silence.
     """
-    await uow.execute(
-        update(work_item)
-        .where(
-            work_item.c.owner_id == agent_id,
-            work_item.c.state == "assigned",
-            work_item.c.channel == Channel.ASYNC,
-            work_item.c.wake_at.is_not(None),
+    rows = await uow.rows(
+        uow.lock(
+            select(work_item.c.id)
+            .where(
+                work_item.c.owner_id == agent_id,
+                work_item.c.state == ItemState.ASSIGNED,
+                work_item.c.channel == Channel.ASYNC,
+                work_item.c.wake_at.is_not(None),
+            )
+            .order_by(work_item.c.id),
+            # What somebody else is changing is looked at when it wakes, and then he is here.
+            skip_locked=True,
         )
-        .values(wake_at=None)
     )
+    if rows:
+        ids = [r["id"] for r in rows]
+        await uow.execute(update(work_item).where(work_item.c.id.in_(ids)).values(wake_at=None))
 
 
 async def away(uow: UnitOfWork, agent_id: int) -> bool:
