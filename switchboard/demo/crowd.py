@@ -35,6 +35,8 @@ MAX_CALLS = 8
 MAX_REPLIES = 4
 _GOES_ON = 0.45
 _RETURNS = 0.4
+#: who begins with the bot's menu
+_STARTS = 0.4
 _LATER_S = (4.0, 12.0)
 
 Act = Callable[[], Awaitable[None]]
@@ -124,7 +126,10 @@ class Crowd:
     async def _by_telegram(self, topic: phrases.Topic) -> None:
         who = self._somebody("telegram_id")
         person = known_person(self.parts.telegram, who.telegram_id or 0, who.name, who.locale)
-        await person.send_text(topic.opening[who.locale])
+        if self.dice.random() < _STARTS:
+            await person.start()
+        else:
+            await person.send_text(topic.opening[who.locale])
         self.sent["telegram"] += 1
         self._then(lambda: self._telegram_goes_on(person, who, topic, 1))
 

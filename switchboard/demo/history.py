@@ -184,7 +184,7 @@ def stories() -> list[Story]:
         6 * DAY - 50 * MINUTE,
         "sofia",
         "Dear Emily,\n\nI have asked for a full refund of EUR 412. It takes up to seven "
-        "working days.\n\nSofia, Meridian Travel",
+        "working days.\n\nSofia, Mandry Travel",
     )
     refund.becomes(6 * DAY - 51 * MINUTE, "sofia", status="pending", tags=["refund"])
     refund.says(3 * DAY, "The money has arrived. Thank you for the quick help!")

@@ -11,10 +11,12 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import func, select, update
 
+import bots
 from api.auth.passwords import hash_password
 from api.auth.sessions import TOKEN_PREFIX, fingerprint
 from crm_core import contacts
@@ -39,6 +41,7 @@ from switchboard.demo.people import (
 #: the row that says that this database is a demo's, and how far its past is written
 MARK = "demo"
 FLOW = "travel"
+_FLOWS = Path(__file__).parent / "flows"
 #: the cards and accounts are older than everything that the past tells of them
 OLD_MS = 30 * DAY
 _TOKEN_NAME = "demo"  # noqa: S105 - a name, not a secret
@@ -87,6 +90,7 @@ async def ensure(db: Database, secrets: Secrets) -> bool:
         marked = (await conn.execute(select(setting.c.value).where(setting.c.key == MARK))).scalar()
         others = (await conn.execute(select(func.count()).select_from(agent))).scalar_one()
     if marked is not None:
+        await _ensure_flow(db)
         await _ensure_token(db, secrets)
         return False
     if others:
@@ -109,6 +113,7 @@ async def ensure(db: Database, secrets: Secrets) -> bool:
         await _insert_policies(uow, calendars)
         await _insert_inboxes(uow, secrets, teams)
         await _insert_cards(uow, agents)
+    await _ensure_flow(db)
     await _ensure_token(db, secrets)
     return True
 
@@ -209,9 +214,10 @@ def policies(office: int, sales: int) -> list[dict[str, Any]]:
             "*": minutes(30, 4 * 60, 5 * 9 * 60, business=True),
         }},
         {"policy_key": "standard-support", "name": "Standard support", "conditions": {}, "targets": {
-            "urgent": minutes(15, 30, 8 * 60, business=False),
-            "high": minutes(30, 60, 9 * 60, business=True),
-            "normal": minutes(2 * 60, 4 * 60, 3 * 9 * 60, business=True),
+            # Support never closes, so neither do its clocks; what can wait is counted in office hours.
+            "urgent": minutes(10, 20, 8 * 60, business=False),
+            "high": minutes(20, 40, 24 * 60, business=False),
+            "normal": minutes(60, 2 * 60, 72 * 60, business=False),
             "low": minutes(9 * 60, 9 * 60, 5 * 9 * 60, business=True),
         }, "options": {"calendar_id": office}},
     ]  # fmt: skip
@@ -277,6 +283,15 @@ def claims_of(who: Customer) -> list[IdentityClaim]:
     if who.phone is not None:
         claims.append(IdentityClaim(IdentityKind.PHONE, who.phone, verified=True, evidence="contact_share"))
     return claims
+
+
+async def _ensure_flow(db: Database) -> None:
+    """The bot's dialog, unless somebody has put his own in its place."""
+    async with db.transaction() as uow:
+        if await bots.get_flow(uow.conn, FLOW) is None:
+            await bots.store_flow(
+                uow, FLOW, (_FLOWS / f"{FLOW}.yaml").read_text(encoding="utf-8"), actor="system"
+            )
 
 
 async def _ensure_token(db: Database, secrets: Secrets) -> None:

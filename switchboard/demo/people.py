@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
-BUREAU = "Meridian Travel"
-DOMAIN = "meridian.example"
+BUREAU = "Mandry Travel"
+DOMAIN = "mandry.example"
 SUPPORT_ADDRESS = f"support@{DOMAIN}"
 #: our number; like all numbers here it has the shape of a real one and belongs to nobody we know
 OUR_NUMBER = "+380440000100"

@@ -43,7 +43,7 @@ async def stand_ins(db: Database, secrets: Secrets, clock: Clock, url: str) -> A
     seconds = max(0, clock.now_ms() - _EPOCH_MS) // SECOND
     telegram = FakeTelegram(
         token=secrets.telegram_token,
-        username="meridian_travel_bot",
+        username="mandry_travel_bot",
         clock=clock,
         # Twenty a second is more than the demo ever sends, so restarts never meet used numbers.
         first_update_id=1 + seconds * 20,
