@@ -183,8 +183,15 @@ def doctor() -> None:
 )
 @click.option("--traffic", metavar="N/s", help="play believable customers and agents, e.g. 2/s")
 @click.option("--for", "duration", metavar="TIME", help="stop the traffic after, e.g. 60s")
+@click.option("--seed", type=int, default=1, show_default=True, help="of the traffic's chances")
 def demo(
-    host: str | None, port: int, data: Path | None, as_json: bool, traffic: str | None, duration: str | None
+    host: str | None,
+    port: int,
+    data: Path | None,
+    as_json: bool,
+    traffic: str | None,
+    duration: str | None,
+    seed: int,
 ) -> None:
     """A travel bureau with made-up data, all channels connected to local stand-ins of their providers."""
     from switchboard.demo.run import parse_duration, parse_rate, run_demo
@@ -195,7 +202,8 @@ def demo(
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
     settings = _settings(host=host, port=port, data_dir=data or Path("data/demo"))
-    _run(run_demo(settings, as_json=as_json, rate_per_s=rate, for_s=seconds), uvloop=settings.uvloop)
+    demo_run = run_demo(settings, as_json=as_json, rate_per_s=rate, for_s=seconds, seed=seed)
+    _run(demo_run, uvloop=settings.uvloop)
 
 
 @main.command("check-vectors")

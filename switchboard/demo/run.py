@@ -57,12 +57,15 @@ def parse_duration(text: str) -> float:
     return seconds
 
 
-async def run_demo(settings: Settings, as_json: bool, rate_per_s: float | None, for_s: float | None) -> int:
+async def run_demo(
+    settings: Settings, as_json: bool, rate_per_s: float | None, for_s: float | None, *, seed: int = 1
+) -> int:
     """Run until SIGINT or SIGTERM. Returns the process' exit code.
 
     Args:
         rate_per_s: play customers and agents at this rate (requests of customers per second).
         for_s: end the traffic after so many seconds; the server goes on.
+        seed: of the traffic's chances: who comes, with what, and what agents do.
     """
     if for_s is not None and rate_per_s is None:
         click.echo("--for says how long --traffic lasts; give both", err=True)
@@ -79,6 +82,7 @@ async def run_demo(settings: Settings, as_json: bool, rate_per_s: float | None, 
                 quiet=as_json or rate_per_s is not None,
                 rate_per_s=rate_per_s,
                 for_s=for_s,
+                seed=seed,
                 to_stderr=as_json,
             ):
                 await stopped
@@ -168,13 +172,15 @@ def _mail_port(configured: int | None, usual: int, *, free: bool) -> int:
 
 @asynccontextmanager
 async def _background(
-    demo: Demo, *, quiet: bool, rate_per_s: float | None, for_s: float | None, to_stderr: bool
+    demo: Demo, *, quiet: bool, rate_per_s: float | None, for_s: float | None, seed: int, to_stderr: bool
 ) -> AsyncIterator[None]:
     """What goes on beside the server: echoing replies to a person who tries the demo, or the traffic."""
     tasks = [] if quiet else [asyncio.create_task(_show_replies(demo.parts), name="demo-replies")]
     if rate_per_s is not None:
         tasks.append(
-            asyncio.create_task(_play(demo, rate_per_s, for_s, to_stderr=to_stderr), name="demo-traffic")
+            asyncio.create_task(
+                _play(demo, rate_per_s, for_s, seed, to_stderr=to_stderr), name="demo-traffic"
+            )
         )
     try:
         yield
@@ -184,11 +190,11 @@ async def _background(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _play(demo: Demo, rate_per_s: float, for_s: float | None, *, to_stderr: bool) -> None:
+async def _play(demo: Demo, rate_per_s: float, for_s: float | None, seed: int, *, to_stderr: bool) -> None:
     from switchboard.demo.traffic import play
 
     try:
-        summary = await play(demo, rate_per_s=rate_per_s, for_s=for_s)
+        summary = await play(demo, rate_per_s=rate_per_s, for_s=for_s, seed=seed)
     except Exception:
         # The server is what people came for: it goes on without the traffic.
         log.exception("traffic_failed")
