@@ -134,3 +134,22 @@ async def test_a_late_reply_is_late_without_any_sweep(office: Office) -> None:
     first = await office.the(ticket, "first_reply")
     assert (first["state"], first["breached_at"]) == ("fulfilled", at(60))
     assert len(await office.told("sla.breached")) == 1
+
+
+async def test_a_question_older_than_the_newest_one_is_still_answered_by_the_next_reply(
+    office: Office,
+) -> None:
+    """The reply failed after the customer had asked again: his older question waits again, the younger one is part of
+    it, and the next reply answers it."""
+    await office.promise({"next_reply": 60})
+    ticket = await opened(office)
+    await office.agent(1, ticket)
+    await office.customer(10)
+    failed = await office.agent(12, ticket)
+    await office.customer(14)
+    await office.delivery(15, failed, "failed")
+    clocks = await office.clocks(ticket)
+    assert (clocks["next_reply", 1]["state"], clocks["next_reply", 2]["state"]) == ("active", "cancelled")
+    await office.agent(20, ticket)
+    answered = await office.the(ticket, "next_reply")
+    assert (answered["state"], answered["consumed_ms"]) == ("fulfilled", 10 * MINUTE)

@@ -150,7 +150,7 @@ async def test_an_inquiry_that_somebody_holds_is_left_for_the_next_time(office: 
     office.move(31)
     async with office.db.transaction() as uow:
         await uow.execute(uow.lock(select(inquiry.c.id).where(inquiry.c.id == held)))
-        due = await sweep(office.db)
+        due = await asyncio.wait_for(sweep(office.db), timeout=30)
         assert due is not None and due > at(31)
     assert [t for t, _, _ in await steps_told(office)] == [free]
     await sweep(office.db)
