@@ -41,18 +41,17 @@ def order_key(
     due_at: int | None,
     calendar: Calendar | None = None,
 ) -> OrderKey:
-    """The key of an item: its SLA deadline if it has one, else the longest wait its channel allows.
+    """The key of an item: the earlier of its SLA deadline and the longest wait its channel allows, less boosts.
 
-    `due_at`: the earliest deadline of its running reply clocks; for a callback, the promised time.
-    `calendar`: the team's; waits of asynchronous channels are business time in it.
+    `due_at`: the earliest deadline of its running reply clocks, None without one; for a callback, the promised
+    time. `calendar`: the team's; waits of asynchronous channels are business time in it.
     """
     rules = settings.channel(channel)
-    if due_at is not None:
+    wait = settings.lead_max_wait_ms if kind == "lead" and channel == "async" else rules.max_wait_ms
+    business = calendar.due_first(ready_at, wait) if calendar is not None and channel == "async" else None
+    target, metric = (business if business is not None else ready_at + wait), "max_wait"
+    if due_at is not None and due_at <= target:
         target, metric = due_at, "sla"
-    else:
-        wait = settings.lead_max_wait_ms if kind == "lead" and channel == "async" else rules.max_wait_ms
-        business = calendar.due_first(ready_at, wait) if calendar is not None and channel == "async" else None
-        target, metric = (business if business is not None else ready_at + wait), "max_wait"
     boost = rules.boosts.get(priority, 0)
     vip_boost = rules.vip_boost_ms if vip else 0
     return OrderKey(target - boost - vip_boost, target, metric, boost, vip_boost)

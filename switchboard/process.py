@@ -17,7 +17,6 @@ from channels.contract import InboxConfig, RawItem
 from channels.email import ListenAddress, MailListener
 from crm_core import inbound_rows
 from crm_core.inboxes import InboxCache
-from crm_core.ports.hints import ROUTE
 from crm_core.services import Services
 from switchboard import migrate, wiring
 from switchboard.settings import Settings
@@ -71,10 +70,8 @@ async def running(
                 runner = LocalRunner(services, registry, concurrency=settings.worker_threads)
                 runner.start()
                 stack.push_async_callback(runner.stop)
-            sweepers = state.sweepers = Sweepers(services, wiring.sweeps(), seldom=wiring.SELDOM)
+            state.sweepers = Sweepers(services, wiring.sweeps(), seldom=wiring.SELDOM)
             state.sweepers.start()
-            # Somebody is free or something waits: look now, not at the next second.
-            stack.callback(services.hints.subscribe(ROUTE, lambda _payload: sweepers.nudge("routing.lanes")))
             stack.push_async_callback(state.sweepers.stop)
         if web_server:
             state.url = await _serve_web(stack, services, settings, bound)

@@ -7,13 +7,15 @@ their first argument and never commit. Nothing is sent over a network inside it.
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from typing import Any, cast
 
 from sqlalchemy import insert
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql import Executable
-from sqlalchemy.sql.elements import ColumnElement
+from sqlalchemy.sql.dml import Insert
+from sqlalchemy.sql.elements import ClauseElement, ColumnElement
 from sqlalchemy.sql.expression import literal, literal_column
 from sqlalchemy.sql.schema import Table
 from sqlalchemy.sql.selectable import Select
@@ -70,7 +72,10 @@ class UnitOfWork:
 
     async def insert(self, table: Table, values: Mapping[str, Any]) -> int:
         """Insert one row, return its id."""
-        result = await self.conn.execute(insert(table).values(**values).returning(table.c.id))
+        if _has_expression(values):
+            result = await self.conn.execute(_plain(table).values(**values))
+        else:
+            result = await self.conn.execute(_plain(table), dict(values))
         return int(result.scalar_one())
 
     async def insert_new(
@@ -84,15 +89,12 @@ class UnitOfWork:
         """Insert unless a row with the same `key` columns exists. Returns `returning` (default: the first key
         column) of the new row, or None if there was one. On Postgres it waits for a concurrent twin to end.
         """
-        dialect = postgresql if self.dialect == "postgresql" else sqlite
         column = returning if returning is not None else table.c[key[0]]
-        statement = (
-            dialect.insert(table)
-            .values(**values)
-            .on_conflict_do_nothing(index_elements=list(key))
-            .returning(column)
-        )
-        return (await self.conn.execute(statement)).scalar()
+        if _has_expression(values):
+            statement = _on_conflict(self.dialect, table, tuple(key), column).values(**values)
+            return (await self.conn.execute(statement)).scalar()
+        statement = _on_conflict(self.dialect, table, tuple(key), column)
+        return (await self.conn.execute(statement, dict(values))).scalar()
 
     def lock(self, statement: Select[Any], *, skip_locked: bool = False) -> Select[Any]:
         """FOR UPDATE where it means something; SQLite's writer is alone anyway."""
@@ -143,24 +145,23 @@ class UnitOfWork:
                 tx = literal_column("pg_current_xact_id()::text::bigint") + literal(self._tx_offset)
             else:
                 tx = literal(0)
+            # Rows as parameters, not as VALUES: a statement with rows in it is compiled anew each time.
             await self.conn.execute(
-                insert(event_table).values(
-                    [
-                        {
-                            "tx": tx,
-                            "kind": e.kind,
-                            "at": self.now,
-                            "actor": e.actor,
-                            "subject_kind": e.subject_kind,
-                            "subject_id": e.subject_id,
-                            "inquiry_id": e.inquiry_id,
-                            "conversation_id": e.conversation_id,
-                            "payload": dict(e.payload),
-                            "audience": e.audience.as_data(),
-                        }
-                        for e in self._events
-                    ]
-                )
+                insert(event_table).values(tx=tx),
+                [
+                    {
+                        "kind": e.kind,
+                        "at": self.now,
+                        "actor": e.actor,
+                        "subject_kind": e.subject_kind,
+                        "subject_id": e.subject_id,
+                        "inquiry_id": e.inquiry_id,
+                        "conversation_id": e.conversation_id,
+                        "payload": dict(e.payload),
+                        "audience": e.audience.as_data(),
+                    }
+                    for e in self._events
+                ],
             )
         for job in self._jobs:
             await self._insert_job(job)
@@ -207,6 +208,25 @@ class UnitOfWork:
         """Run the after-commit callbacks. Called by the transaction's owner."""
         for callback in self._after_commit:
             callback()
+
+
+# One statement a table, with the values as parameters: building it and finding it in SQLAlchemy's cache anew for each
+# row costs more than running it.
+@lru_cache(maxsize=256)
+def _plain(table: Table) -> Insert:
+    return insert(table).returning(table.c.id)
+
+
+@lru_cache(maxsize=256)
+def _on_conflict(dialect: str, table: Table, key: tuple[str, ...], column: ColumnElement[Any]) -> Insert:
+    if dialect == "postgresql":
+        return postgresql.insert(table).on_conflict_do_nothing(index_elements=list(key)).returning(column)
+    return sqlite.insert(table).on_conflict_do_nothing(index_elements=list(key)).returning(column)
+
+
+def _has_expression(values: Mapping[str, Any]) -> bool:
+    """Whether a value is SQL, which cannot be a parameter."""
+    return any(isinstance(v, ClauseElement) for v in values.values())
 
 
 async def read_row(conn: AsyncConnection, statement: Executable) -> Row | None:

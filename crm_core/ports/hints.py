@@ -6,7 +6,6 @@ from typing import Protocol
 #: topics
 JOBS = "jobs"  # rows in job became due
 EVENTS = "events"  # rows in event were committed
-ROUTE = "route"  # something waits or somebody is free
 EPHEMERAL = "ephemeral"  # typing and the like; carries a payload, is never stored
 
 
