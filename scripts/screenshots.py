@@ -61,6 +61,8 @@ def log_in(browser: Browser, told: dict[str, Any], name: str, path: str) -> Page
 def save(page: Page, name: str) -> None:
     IMAGES.mkdir(parents=True, exist_ok=True)
     path = IMAGES / name
+    if page.locator("[data-test=notice]").count():
+        raise SystemExit(f"the desk complains: {page.locator('[data-test=notice]').first.inner_text()}")
     page.screenshot(path=path)
     size = path.stat().st_size
     if size > MAX_BYTES:
@@ -93,7 +95,7 @@ def _open_a_talk(page: Page) -> None:
     for number in range(min(rows.count(), 8)):
         rows.nth(number).click()
         page.wait_for_timeout(1_200)
-        if page.locator("[data-test=message]").count() >= 3:
+        if page.locator("[data-test=message]").count() >= 4:
             return
 
 

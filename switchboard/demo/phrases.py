@@ -29,7 +29,7 @@ TOPICS = (
         {"uk": "З біометричним паспортом віза не потрібна до 90 днів. Дитячий варто замінити.",
          "ru": "С биометрическим паспортом виза не нужна до 90 дней. Ребёнку паспорт лучше заменить, подскажу как.",
          "en": "With a biometric passport you need no visa for up to 90 days. Better renew the child's."},
-        "Перевірила правила на сайті консульства.",
+        "Checked the rules on the consulate's page.",
     ),
     Topic(
         {"uk": "Повернення коштів", "ru": "Возврат денег", "en": "Refund"},
@@ -96,6 +96,12 @@ TOPICS = (
 A_PERSON = {"uk": "Людину, будь ласка", "ru": "Человека, пожалуйста", "en": "A person, please"}
 THANKS = {"uk": "Дуже дякую!", "ru": "Большое спасибо!", "en": "Thank you very much!"}
 GREETING = {"uk": "Вітаю!", "ru": "Здравствуйте!", "en": "Hello!"}
+HOW = {"uk": "Чим можу допомогти?", "ru": "Чем могу помочь?", "en": "How can I help you?"}
+WELCOME = {
+    "uk": "Прошу, гарної подорожі!",
+    "ru": "Пожалуйста, хорошей поездки!",
+    "en": "You are welcome, have a good trip!",
+}
 SIGN = {"uk": "З повагою", "ru": "С уважением", "en": "Kind regards"}
 
 FIRST_NAMES = {

@@ -149,21 +149,21 @@ class Worker:
         if last is not None and last["author_kind"] not in ("customer", "bot", "system"):
             return
         await asyncio.sleep(self.dice.uniform(0.5, 2.5))
-        topic = _topic_of(f"{row['subject']} {last['text'] if last else ''}", self.dice)
+        text = last["text"] if last is not None else ""
+        topic = _topic_of(f"{row['subject']} {text}")
         language = row["language"] if row["language"] in phrases.LANGUAGES else "en"
         if row["channel"] in _BY_PHONE:
-            await self._telephone(row, topic)
+            await self._telephone(row, topic or self.dice.choice(phrases.TOPICS))
             return
-        if self.dice.random() < 0.2:
+        if topic is not None and self.dice.random() < 0.2:
             await self._say(inquiry_id, topic.note, internal=True)
         first = (row["contact"]["name"] or "").split(" ")[0]
-        thanked = last is not None and last["text"].startswith(phrases.THANKS[language])
+        thanked = text.startswith(tuple(phrases.THANKS.values()))
+        reply = topic.reply[language] if topic is not None else phrases.HOW[language]
         greeting = phrases.GREETING[language].rstrip("!")
         await self._say(
             inquiry_id,
-            phrases.THANKS[language]
-            if thanked
-            else f"{greeting}{', ' + first if first else ''}! {topic.reply[language]}",
+            phrases.WELCOME[language] if thanked else f"{greeting}{', ' + first if first else ''}! {reply}",
         )
         chance = self.dice.random()
         if thanked or chance < 0.3:
@@ -212,10 +212,10 @@ class Worker:
             return await answer.json() if answer.content_type.endswith("json") else None
 
 
-def _topic_of(text: str, dice: random.Random) -> phrases.Topic:
+def _topic_of(text: str) -> phrases.Topic | None:
     """What it is about, as far as the words tell."""
     for topic in phrases.TOPICS:
         for part in (topic.subject, topic.opening, topic.more):
             if any(words in text for words in part.values()):
                 return topic
-    return dice.choice(phrases.TOPICS[:4])
+    return None
