@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import puremagic
 from aiohttp import BodyPartReader, web
-from aiohttp.http_exceptions import ContentEncodingError
+from aiohttp.http_exceptions import HttpProcessingError
 
 from api.layer.bodies import UnsupportedMediaType, check_text
 from api.layer.routes import Call, Data
@@ -39,7 +39,7 @@ async def receive_upload(call: Call, owner: str) -> Data:
         while (part := await reader.next()) is not None:
             if isinstance(part, BodyPartReader) and part.name == "file":
                 return await _store(call, part, owner)
-    except (ValueError, AssertionError, ContentEncodingError, RuntimeError) as error:
+    except (ValueError, LookupError, AssertionError, HttpProcessingError, RuntimeError) as error:
         raise BadRequest("the multipart body cannot be read") from error
     raise Invalid(
         "there is no part named file", params={"errors": [{"loc": ["body", "file"], "msg": "missing"}]}

@@ -191,14 +191,12 @@ def _responses(endpoint: Endpoint, schemas: _Schemas) -> Data:
         endpoint.status if endpoint.returns is not None or endpoint.produces != "application/json" else 204
     )
     responses: Data = {str(status): good}
-    wrong = {400, 422, 500, 503, *endpoint.errors}
+    wrong = {400, 404, 422, 500, 503, *endpoint.errors}
     if endpoint.role:
         wrong |= {401, 403}
     if endpoint.body is not None or endpoint.consumes:
         wrong |= {413, 415}
-    if endpoint.path_types:
-        wrong.add(404)
-    if endpoint.method == "POST" and endpoint.role:
+    if endpoint.method != "GET" and endpoint.role:
         wrong.add(409)
     for code in sorted(wrong):
         answer: Data = {

@@ -62,7 +62,7 @@ async def transfer(
     body: TransferIn,
 ) -> Annotated[Data, AssignmentOut]:
     """Hand an inquiry to a colleague or a team; a note stays in the thread."""
-    row = await access_inquiry(uow, call.actor, id)
+    row = await access_inquiry(uow, call.actor, id, for_update=True)
     if body.note and body.note.strip() and row["conversation_id"] is not None:
         await messages.post_message(
             uow,
