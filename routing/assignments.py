@@ -247,13 +247,14 @@ async def _back_to_queue(
 
 
 async def _lock_inquiry(uow: UnitOfWork, inquiry_id: int) -> RowLike:
-    """The inquiry, locked after its conversation."""
-    thread = await uow.scalar(select(inquiry.c.conversation_id).where(inquiry.c.id == inquiry_id))
-    if thread is not None:
-        await uow.execute(uow.lock(select(conversation.c.id).where(conversation.c.id == thread)))
+    """The inquiry, locked, and its conversation after it."""
     row = await store.lock_inquiry(uow, inquiry_id)
     if row is None:
         raise NotFound(f"no inquiry {inquiry_id}", params={"inquiry_id": inquiry_id})
+    if row["conversation_id"] is not None:
+        await uow.execute(
+            uow.lock(select(conversation.c.id).where(conversation.c.id == row["conversation_id"]))
+        )
     return row
 
 

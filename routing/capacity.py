@@ -1,7 +1,7 @@
 """An agent's capacity: the rows, their limits, taking by compare-and-set, giving back.
 
 The row of agent_state is the mutex of an agent's capacity: every change locks it first. Lock order
-everywhere is conversation, inquiry, item, then agents by id; who would have to lock against that order
+everywhere is inquiry, conversation, item, then agents by id; who would have to lock against that order
 skips instead of waiting.
 """
 

@@ -144,17 +144,17 @@ async def _locked(uow: UnitOfWork, offer_id: int, agent_id: int) -> tuple[RowLik
 
 
 async def _item_for(uow: UnitOfWork, item_id: int, *, skip_locked: bool = False) -> Item | None:
-    """The item, locked after the conversation and inquiry that its assignment will write to."""
+    """The item, locked after the inquiry and conversation that its assignment will write to."""
     seen = await store.item(uow, item_id)
     if seen is None:
         return None
     if not skip_locked:
+        if seen.inquiry_id is not None:
+            await store.lock_inquiry(uow, seen.inquiry_id)
         if seen.conversation_id is not None:
             await uow.execute(
                 uow.lock(select(conversation.c.id).where(conversation.c.id == seen.conversation_id))
             )
-        if seen.inquiry_id is not None:
-            await store.lock_inquiry(uow, seen.inquiry_id)
     elif (
         seen.inquiry_id is not None
         and await store.lock_inquiry(uow, seen.inquiry_id, skip_locked=True) is None
