@@ -25,6 +25,7 @@ from crm_core.infra.local import LocalHints
 from crm_core.schema import agent, agent_skill, inbox
 from switchboard.demo import organisation
 from switchboard.demo.organisation import Secrets
+from switchboard.demo.people import DOMAIN
 from tests.e2e.installation import Installation
 from tests.fakes.pbx import CallScript, FakePbx, generic_pbx
 from tests.fakes.smtp_relay import SmtpRelay
@@ -144,5 +145,5 @@ async def _tell_addresses(made: Bureau) -> None:
 
 async def forget_skill(uow: UnitOfWork, login: str, skill: str) -> None:
     """Take a skill from one of the bureau's people."""
-    who = select(agent.c.id).where(agent.c.email == f"{login}@meridian.example").scalar_subquery()
+    who = select(agent.c.id).where(agent.c.email == f"{login}@{DOMAIN}").scalar_subquery()
     await uow.execute(delete(agent_skill).where(agent_skill.c.agent_id == who, agent_skill.c.skill == skill))

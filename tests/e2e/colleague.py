@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import aiohttp
 
+from switchboard.demo.people import DOMAIN
 from tests.e2e.bureau import SECRETS, Bureau
 from tests.e2e.waiting import PATIENCE_S, until
 
@@ -47,7 +48,7 @@ class Colleague:
         self._http = aiohttp.ClientSession(
             headers=_HEADERS, cookie_jar=jar, timeout=aiohttp.ClientTimeout(total=30))
         try:
-            answer = await self.post("/auth/login", email=f"{self.login}@meridian.example",
+            answer = await self.post("/auth/login", email=f"{self.login}@{DOMAIN}",
                                      password=SECRETS.password(self.login))
             self.id = answer["agent"]["id"]
             if self.feed:

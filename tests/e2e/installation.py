@@ -154,6 +154,13 @@ class Installation:
     def logs(self) -> str:
         return "\n".join(p.text() for p in self.processes)
 
+    def state(self) -> str:
+        """Who runs, and what each said last: for messages of failed tests."""
+        return "\n".join(
+            f"{' '.join(p.command)}: {'down' if p.popen is None else p.popen.poll() or 'up'}\n{p.text()[-2000:]}"
+            for p in self.processes
+        )
+
 
 def _free_port() -> int:
     import socket
@@ -184,7 +191,7 @@ async def _until(condition: Any, process: Process, *, timeout: float = 60) -> No
     async with asyncio.timeout(timeout):
         while not await condition():
             if process.popen is None or process.popen.poll() is not None:
-                raise RuntimeError(f"{process.command} ended:\n{process.text()[-4000:]}")
+                raise RuntimeError(f"{process.command} ended with {process.popen and process.popen.returncode}:\n{process.text()[-4000:]}")
             await asyncio.sleep(0.05)
 
 

@@ -86,7 +86,7 @@ class Rush:
             some = [texts.pop(0) for _ in range(min(len(texts), dice.randint(1, 3)))]
             sent = [(await person.send_text(text))["message_id"] for text in some]
             for message_id in sent:
-                await self.at.telegram.wait_until(lambda m=message_id: m not in self._waiting(person.id), 90)
+                await self.at.telegram.wait_until(lambda m=message_id: m not in self._waiting(person.id), 600)
                 await self.progress.add()
 
     def _waiting(self, chat_id: int) -> set[int]:
