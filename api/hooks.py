@@ -109,8 +109,12 @@ class _Hook:
         try:
             body = await read_body(self.request, limit=self.adapter.spec.max_request_bytes)
         except BodyTooLarge as error:
+            limit = self.adapter.spec.max_request_bytes
             await self._keep(
-                error.head, f"larger than {self.adapter.spec.max_request_bytes} bytes", limited=True
+                error.head,
+                f"larger than {limit} bytes",
+                limited=True,
+                size=max(limit + 1, error.announced or 0),
             )
             return self._refusal(413, error.detail, "too_large")
         raw = RawRequest(
@@ -195,7 +199,7 @@ class _Hook:
         await self._keep(body, f"not proven: {reason}", limited=True)
         return self._refusal(401, "the signature is not valid", "bad_signature")
 
-    async def _keep(self, body: bytes, error: str, *, limited: bool) -> None:
+    async def _keep(self, body: bytes, error: str, *, limited: bool, size: int | None = None) -> None:
         self.request.app[METRICS].refused.labels(self.inbox.channel, error.split(":", 1)[0][:40]).inc()
         meta = {"method": self.request.method, "path": self.request.path[:300]}
         content_type = self.request.headers.get("Content-Type", "").encode("ascii", "replace").decode()
@@ -207,6 +211,7 @@ class _Hook:
             error=error,
             meta=meta,
             limited=limited,
+            size=size,
         )
 
     def _refusal(self, status: int, reason: str, code: str) -> web.Response:

@@ -83,8 +83,9 @@ class Refusals:
         error: str,
         meta: Mapping[str, str],
         limited: bool,
+        size: int | None = None,
     ) -> None:
-        """Quarantine a refused request. `limited`: only so many an hour."""
+        """Quarantine a refused request. `limited`: only so many an hour. `size`: of the whole, if body is cut."""
         if limited:
             wait = await services.limiter.take(
                 f"kept:{inbox.id}",
@@ -96,7 +97,7 @@ class Refusals:
                 return
         async with services.db.transaction() as uow:
             await inbound_rows.quarantine_request(
-                uow, inbox.id, body=body, content_type=content_type, error=error, meta=meta
+                uow, inbox.id, body=body, content_type=content_type, error=error, meta=meta, size=size
             )
 
 

@@ -117,6 +117,7 @@ async def quarantine_request(
     content_type: str,
     error: str,
     meta: Mapping[str, str] | None = None,
+    size: int | None = None,
 ) -> int | None:
     """Keep a request that was refused (bad signature, unreadable, too big): its head, once per content."""
     key = "refused:" + hashlib.sha256(body).hexdigest()
@@ -130,7 +131,7 @@ async def quarantine_request(
             "content_type": content_type[:120],
             "meta": dict(meta or {}),
             "body": body[:QUARANTINE_BYTES],
-            "size": len(body),
+            "size": size if size is not None else len(body),
             "state": "quarantined",
             "error": error,
             "received_at": uow.now,

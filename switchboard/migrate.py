@@ -5,6 +5,7 @@ A copy of an SQLite file is made before it is changed, because its DDL cannot be
 
 import shutil
 import sqlite3
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ def _config(**attributes: Any) -> Config:
     return config
 
 
+@cache
 def head() -> str:
     """The revision this program wants."""
     revision = ScriptDirectory.from_config(_config()).get_current_head()

@@ -16,6 +16,7 @@ from channels.config import inbox_config
 from channels.contract import InboxConfig, RawItem
 from channels.email import ListenAddress, MailListener
 from crm_core import inbound_rows
+from crm_core.db.engine import Database
 from crm_core.inboxes import InboxCache
 from crm_core.services import Services
 from switchboard import migrate, wiring
@@ -55,6 +56,7 @@ async def running(
     """
     async with AsyncExitStack() as stack:
         services = await stack.enter_async_context(wiring.build_services(settings, demo=demo))
+        services.extra["migrations"] = _behind
         state = Running(services=services)
         registry = wiring.jobs()
         if work:
@@ -106,9 +108,15 @@ async def _serve_web(
     return f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"  # noqa: S104 - compared, not bound
 
 
-async def _migrated(services: Services) -> bool:
-    async with services.db.reading() as conn:
-        return await migrate.current(conn) == migrate.head()
+async def _behind(db: Database) -> str | None:
+    """What /readyz says of the schema: None if it is this program's."""
+    async with db.reading() as conn:
+        revision = await migrate.current(conn)
+    return (
+        None
+        if revision == migrate.head()
+        else f"at {revision}, wanted {migrate.head()}: run `switchboard migrate`"
+    )
 
 
 def _mail_listener(services: Services, settings: Settings) -> MailListener | None:
