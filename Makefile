@@ -52,11 +52,8 @@ lock: setup ## resolves pyproject.toml anew into requirements.lock (hashes, no h
 	$(BIN)/uv pip compile --quiet --generate-hashes --group dev pyproject.toml --universal --no-header \
 		--no-emit-index-url --no-emit-find-links $(ARGS) -o requirements.lock
 
-bench: setup ## benchmarks; each prints ratios
-	@found=0; for script in bench/bench_*.py; do \
-		[ -f "$$script" ] || continue; found=1; \
-		echo "== $$script"; PYTHONPATH=. $(BIN)/python "$$script" || exit $$?; \
-	done; [ $$found = 1 ] || { echo "bench/ has no bench_*.py" >&2; exit 1; }
+bench: setup ## intake beside the bare database; prints ratios. ARGS="--form embedded --json"
+	@$(BIN)/python bench/intake.py $(ARGS)
 
 clean: ## removes the environment, builds and caches; never data
 	rm -rf .venv web/node_modules api/static dist .mypy_cache .ruff_cache .pytest_cache .hypothesis \

@@ -24,9 +24,8 @@ from sqlalchemy import Boolean, Integer, LargeBinary, String, event, text
 from sqlalchemy.engine import Engine
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
-from bench.payloads import FIRST, Payload
-from bench.place import MAIL_ADDRESS, Organisation, organise
-from bench.payloads import address
+from bench.payloads import FIRST, Payload, address
+from bench.place import MAIL_ADDRESS, Organisation, organise, tree_of
 from bench.usage import Tree
 from channels.contract import RawItem
 from channels.email.items import make_item
@@ -43,8 +42,24 @@ from tests.services import PostgresServer
 from workers.execute import execute
 
 #: tables whose ids begin far apart while capturing, so that an id in a parameter tells whose it is
-_SPREAD = ("inbound", "job", "contact", "identity", "identity_evidence", "conversation", "message", "attachment",
-           "inquiry", "event", "sla_clock", "sla_event", "work_item", "assignment", "decision", "offer")
+_SPREAD = (
+    "inbound",
+    "job",
+    "contact",
+    "identity",
+    "identity_evidence",
+    "conversation",
+    "message",
+    "attachment",
+    "inquiry",
+    "event",
+    "sla_clock",
+    "sla_event",
+    "work_item",
+    "assignment",
+    "decision",
+    "offer",
+)
 _BASE, _STEP = 2_000_000_000, 10_000_000
 _SEQ_BASE = 3_000_000_000
 _HASH = re.compile(r"[0-9a-f]{32,}")
@@ -61,8 +76,8 @@ class Statement:
     #: rows that came back, only kept while capturing
     rows: list[tuple[Any, ...]] = field(default_factory=list)
     rowcount: int = -1
-    #: (row of parameters, position) -> (statement, column) of the returned value that belongs there
-    carried: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
+    #: (row of parameters, position) -> (statement, row, column) of the returned value that belongs there
+    carried: dict[tuple[int, int], tuple[int, int, int]] = field(default_factory=dict)
 
     @property
     def writes(self) -> bool:
@@ -97,6 +112,8 @@ class _Recorder:
     def before(self, _conn: Any, _cursor: Any, sql: str, parameters: Any, _context: Any, many: bool) -> None:
         if self.trace is None or self._open is None or sql.startswith(("BEGIN", "PRAGMA")):
             return
+        # SQLAlchemy runs an INSERT of several rows with RETURNING row by row on SQLite, and calls it many all the same.
+        many = many and isinstance(parameters[0], tuple | list)
         rows = [tuple(p) for p in parameters] if many else [tuple(parameters)]
         self._open.append(len(self.trace.statements))
         self.trace.statements.append(Statement(sql, rows, many))
@@ -119,11 +136,18 @@ class _Recorder:
         recorder = self
 
         async def spying(self: AsyncConnection, *args: Any, **kwargs: Any) -> Any:
+            known = len(recorder.trace.statements) if recorder.trace is not None else 0
             result = await original(self, *args, **kwargs)
             if recorder.trace is None or not recorder._open or not result.returns_rows:
                 return result
             frozen = result.freeze()
-            recorder.trace.statements[-1].rows = [tuple(row) for row in frozen.data]
+            rows = [tuple(row) for row in frozen.data]
+            new = recorder.trace.statements[known:]
+            if len(new) > 1 and len(new) == len(rows):
+                for statement, row in zip(new, rows, strict=True):
+                    statement.rows = [row]
+            elif new:
+                new[-1].rows = rows
             return frozen()
 
         event.listen(Engine, "before_cursor_execute", self.before)
@@ -158,10 +182,14 @@ class Intake:
 def raw_item(channel: str, payload: Payload, now: int) -> RawItem:
     if channel == "telegram":
         return item_of(load_update(payload.body), payload.body, now)
-    return make_item(payload.body, received_at=now, envelope_from=address(payload.number), envelope_to=MAIL_ADDRESS)
+    return make_item(
+        payload.body, received_at=now, envelope_from=address(payload.number), envelope_to=MAIL_ADDRESS
+    )
 
 
-async def capture(url: str, channel: str, before: Sequence[Payload], wanted: Sequence[Payload]) -> list[Trace]:
+async def capture(
+    url: str, channel: str, before: Sequence[Payload], wanted: Sequence[Payload]
+) -> list[Trace]:
     """Take in `before`, then `wanted` with their statements captured. The database is migrated and organised."""
     with tempfile.TemporaryDirectory(prefix="sb-bench-") as data:
         settings = Settings(data_dir=Path(data), database_url=url, secret_key="k" * 40, redis_url=None)
@@ -175,10 +203,11 @@ async def capture(url: str, channel: str, before: Sequence[Payload], wanted: Seq
             for payload in before:
                 await intake.take(payload)
             async with services.db.transaction() as uow:
-                await uow.execute(text(
-                    f"UPDATE conversation SET last_seq = {_SEQ_BASE} + (id % {_STEP}) * 1000"))
+                await uow.execute(
+                    text(f"UPDATE conversation SET last_seq = {_SEQ_BASE} + (id % {_STEP}) * 1000")
+                )
             recorder = _Recorder()
-            original = services.db._begun
+            original = services.db._begun  # noqa: SLF001 - where a transaction ends is nobody else's business
 
             @asynccontextmanager
             async def begun() -> AsyncIterator[Any]:
@@ -194,12 +223,14 @@ async def capture(url: str, channel: str, before: Sequence[Payload], wanted: Seq
 
                     uow.flush_outbox = flushed  # type: ignore[method-assign]
 
-            services.db._begun = begun  # type: ignore[method-assign]
+            services.db._begun = begun  # type: ignore[method-assign]  # noqa: SLF001
             traces = []
             async with recorder.listening():
                 for payload in wanted:
                     recorder.trace = Trace(payload.number)
                     await intake.take(payload)
+                    if not any(s.sql.startswith("DELETE FROM job") for s in recorder.trace.statements):
+                        raise RuntimeError("the product did not take a message to its end; see its log above")
                     traces.append(recorder.trace)
                     recorder.trace = None
             for trace in traces:
@@ -208,17 +239,17 @@ async def capture(url: str, channel: str, before: Sequence[Payload], wanted: Seq
 
 
 def _link(trace: Trace) -> None:
-    known: dict[int, tuple[int, int]] = {}
+    known: dict[int, tuple[int, int, int]] = {}
     for position, statement in enumerate(trace.statements):
         for r, row in enumerate(statement.parameters):
             for c, value in enumerate(row):
                 if type(value) is int and value in known:
                     statement.carried[r, c] = known[value]
         if statement.writes:
-            for row in statement.rows[:1]:
+            for r, row in enumerate(statement.rows):
                 for c, value in enumerate(row):
                     if type(value) is int and _BASE <= value < 10**10 and value not in known:
-                        known[value] = (position, c)
+                        known[value] = (position, r, c)
 
 
 async def spread_ids(url: str) -> None:
@@ -236,8 +267,11 @@ async def spread_ids(url: str) -> None:
             for n, name in enumerate(_SPREAD):
                 columns = [c for c in metadata.tables[name].columns if not c.nullable]
                 values = [_BASE + n * _STEP if c.name == "id" else _nothing(c.type) for c in columns]
-                direct.execute(f"INSERT INTO {name} ({', '.join(c.name for c in columns)}) "
-                               f"VALUES ({', '.join('?' * len(values))})", values)
+                direct.execute(
+                    f"INSERT INTO {name} ({', '.join(c.name for c in columns)}) "
+                    f"VALUES ({', '.join('?' * len(values))})",
+                    values,
+                )
         direct.close()
 
 
@@ -259,7 +293,7 @@ class Step:
     sql: str
     parameters: list[list[Any]]
     many: bool
-    carried: list[tuple[int, int, int, int]]  # row, position <- statement, column
+    carried: list[tuple[int, int, int, int, int]]  # row, position <- statement, row, column
     index: int
     returns: bool
 
@@ -269,8 +303,10 @@ Script = list[list[Step]]
 
 def script(trace: Trace, number: int, *, reads: bool) -> Script:
     """The trace with the keys of message `number`. Without `reads` only what writes."""
-    swaps = [(str(FIRST * 10 + trace.number), str(FIRST * 10 + number)), (str(FIRST + trace.number),
-                                                                          str(FIRST + number))]
+    swaps = [
+        (str(FIRST * 10 + trace.number), str(FIRST * 10 + number)),
+        (str(FIRST + trace.number), str(FIRST + number)),
+    ]
     numbers = {int(old): int(new) for old, new in swaps}
 
     def renewed(value: Any) -> Any:
@@ -296,17 +332,25 @@ def script(trace: Trace, number: int, *, reads: bool) -> Script:
             s = trace.statements[index]
             if not s.writes and not reads:
                 continue
-            steps.append(Step(s.sql, [[renewed(v) for v in row] for row in s.parameters], s.many,
-                              [(*to, *source) for to, source in s.carried.items()], index, s.returns))
+            steps.append(
+                Step(
+                    s.sql,
+                    [[renewed(v) for v in row] for row in s.parameters],
+                    s.many,
+                    [(*to, *source) for to, source in s.carried.items()],
+                    index,
+                    s.returns,
+                )
+            )
         if any(_WRITE.match(s.sql) for s in steps):
             out.append(steps)
     return out
 
 
 def _fill(step: Step, returned: dict[int, Sequence[Any]]) -> None:
-    for row, position, source, column in step.carried:
-        if source in returned:
-            step.parameters[row][position] = returned[source][column]
+    for row, position, source, which, column in step.carried:
+        if source in returned and which < len(returned[source]):
+            step.parameters[row][position] = returned[source][which][column]
 
 
 @dataclass
@@ -335,22 +379,42 @@ def touched_rows(traces: Sequence[Trace]) -> dict[str, float]:
     return {k: v / len(traces) for k, v in sorted(counts.items()) if v}
 
 
-async def replay(url: str, traces: Sequence[Trace], *, messages: int, concurrency: int, reads: bool,
-                 database: Tree | None, first: int) -> Bare:
+async def replay(
+    url: str,
+    traces: Sequence[Trace],
+    *,
+    messages: int,
+    concurrency: int,
+    reads: bool,
+    database: Tree | None,
+    first: int,
+) -> Bare:
     """Run the scripts of `messages` new messages, whose numbers begin at `first`."""
     if url.startswith("sqlite"):
         # One writer is all that SQLite has; more connections would only wait for each other.
         different, rate, client = await asyncio.to_thread(_on_sqlite, url, traces, messages, reads, first)
         served = 0.0
     else:
-        different, rate, client, served = await _on_postgres(url, traces, messages, concurrency, reads, first, database)
+        different, rate, client, served = await _on_postgres(
+            url, traces, messages, concurrency, reads, first, database
+        )
     sample = script(traces[0], 0, reads=reads)
-    return Bare(rate, client, served, sum(len(t) for t in sample), len(sample), touched_rows(traces), different)
+    return Bare(
+        rate, client, served, sum(len(t) for t in sample), len(sample), touched_rows(traces), different
+    )
 
 
-def _on_sqlite(url: str, traces: Sequence[Trace], messages: int, reads: bool, first: int) -> tuple[int, float, float]:
+def _on_sqlite(
+    url: str, traces: Sequence[Trace], messages: int, reads: bool, first: int
+) -> tuple[int, float, float]:
     direct = sqlite3.connect(url.partition(":///")[2], isolation_level=None, cached_statements=512)
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cache_size=-32000", "temp_store=MEMORY"):
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        "cache_size=-32000",
+        "temp_store=MEMORY",
+    ):
         direct.execute(f"PRAGMA {pragma}").fetchall()
 
     def run(one: Script, trace: Trace | None = None) -> int:
@@ -368,7 +432,7 @@ def _on_sqlite(url: str, traces: Sequence[Trace], messages: int, reads: bool, fi
                         rows = cursor.fetchall()
                         count = len(rows)
                         if rows:
-                            returned[step.index] = rows[0]
+                            returned[step.index] = rows
                     else:
                         count = cursor.rowcount
                 if trace is not None and _WRITE.match(step.sql):
@@ -389,8 +453,15 @@ def _on_sqlite(url: str, traces: Sequence[Trace], messages: int, reads: bool, fi
     return different, messages / seconds, spent * 1000 / messages
 
 
-async def _on_postgres(url: str, traces: Sequence[Trace], messages: int, concurrency: int, reads: bool, first: int,
-                       database: Tree | None) -> tuple[int, float, float, float]:
+async def _on_postgres(
+    url: str,
+    traces: Sequence[Trace],
+    messages: int,
+    concurrency: int,
+    reads: bool,
+    first: int,
+    database: Tree | None,
+) -> tuple[int, float, float, float]:
     # More at once than there are conversations would wait for each other's rows, which the product's load does not.
     concurrency = min(concurrency, len(traces))
     dsn = url.replace("+asyncpg", "")
@@ -398,7 +469,8 @@ async def _on_postgres(url: str, traces: Sequence[Trace], messages: int, concurr
     prepared: list[dict[str, Any]] = [{} for _ in conns]
 
     async def run(n: int, one: Script, trace: Trace | None = None) -> int:
-        conn, known, returned, different = conns[n], prepared[n], {}, 0
+        conn, known, different = conns[n], prepared[n], 0
+        returned: dict[int, Sequence[Any]] = {}
         for steps in one:
             async with conn.transaction():
                 for step in steps:
@@ -411,7 +483,7 @@ async def _on_postgres(url: str, traces: Sequence[Trace], messages: int, concurr
                         continue
                     rows = await statement.fetch(*step.parameters[0])
                     if rows:
-                        returned[step.index] = rows[0]
+                        returned[step.index] = rows
                     if trace is not None and _WRITE.match(step.sql):
                         count = len(rows) if step.returns else int(statement.get_statusmsg().split()[-1])
                         different += count != trace.statements[step.index].touched
@@ -451,7 +523,7 @@ async def database_for(form: str) -> AsyncIterator[tuple[str, Tree | None]]:
         with PostgresServer(fsync=True) as server:
             url = server.create_database()
             await upgrade(url)
-            yield url, Tree.from_pid_file(server._directory.path / "db" / "data" / "postmaster.pid")
+            yield url, tree_of(server, "db/data/postmaster.pid")
     else:
         with tempfile.TemporaryDirectory(prefix="sb-bench-") as directory:
             url = f"sqlite+aiosqlite:///{directory}/bare.db"

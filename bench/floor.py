@@ -56,15 +56,20 @@ async def serve(url: str, channel: str) -> None:
     await asyncio.Event().wait()
 
 
-async def measure(url: str, channel: str, bodies: Sequence[bytes], concurrency: int, database: object
-                  ) -> tuple[float, float]:
+async def measure(
+    url: str, channel: str, bodies: Sequence[bytes], concurrency: int, database: object
+) -> tuple[float, float]:
     """(messages per second, CPU ms per message of server and database)."""
     from bench.load import Http
     from bench.payloads import Payload
     from bench.usage import Tree
 
-    child = subprocess.Popen([sys.executable, str(Path(__file__).resolve()), url, channel], stdout=subprocess.PIPE,
-                             stdin=subprocess.DEVNULL, text=True)
+    child = subprocess.Popen(
+        [sys.executable, str(Path(__file__).resolve()), url, channel],
+        stdout=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        text=True,
+    )
     try:
         assert child.stdout is not None
         port = int(await asyncio.to_thread(child.stdout.readline))

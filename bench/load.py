@@ -10,9 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from bench.payloads import MARK, Payload
+from bench.payloads import MARK, Payload, address
 from bench.place import MAIL_ADDRESS, TELEGRAM_KEY, TELEGRAM_SECRET
-from bench.payloads import address
 
 #: a message that is not on the socket by then is lost
 LOST_AFTER_S = 30.0
@@ -24,8 +23,10 @@ class Http:
     def __init__(self, url: str, path: str = f"/hooks/{TELEGRAM_KEY}") -> None:
         parts = urlsplit(url)
         self._host, self._port = parts.hostname, parts.port
-        self._head = (f"POST {path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\n"
-                      f"X-Telegram-Bot-Api-Secret-Token: {TELEGRAM_SECRET}\r\nContent-Length: ").encode()
+        self._head = (
+            f"POST {path} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\n"
+            f"X-Telegram-Bot-Api-Secret-Token: {TELEGRAM_SECRET}\r\nContent-Length: "
+        ).encode()
 
     async def open(self) -> None:
         self._reader, self._writer = await asyncio.open_connection(self._host, self._port)
@@ -122,7 +123,7 @@ class Result:
         return self.messages / self.seconds if self.seconds else 0.0
 
 
-async def _follow(client: Client, payload: Payload, arrivals: Arrivals, result: Result) -> None:
+async def _follow(client: "Client | _Once", payload: Payload, arrivals: Arrivals, result: Result) -> None:
     arrived = arrivals.expect(payload.number)
     start = time.perf_counter()
     await client.send(payload)
@@ -138,8 +139,9 @@ async def _follow(client: Client, payload: Payload, arrivals: Arrivals, result: 
     result.socket.append(max(seen - accepted, 0.0))
 
 
-async def closed_loop(clients: Sequence[Client], payloads: Sequence[Payload], arrivals: Arrivals, *,
-                      seconds: float) -> Result:
+async def closed_loop(
+    clients: Sequence[Client], payloads: Sequence[Payload], arrivals: Arrivals, *, seconds: float
+) -> Result:
     """Each client sends its next message when its last one is on the agent's socket."""
     result = Result()
     queue = iter(payloads)
@@ -156,8 +158,9 @@ async def closed_loop(clients: Sequence[Client], payloads: Sequence[Payload], ar
     return result
 
 
-async def open_loop(clients: Sequence[Client], payloads: Sequence[Payload], arrivals: Arrivals, *, rate: float,
-                    seconds: float) -> Result:
+async def open_loop(
+    clients: Sequence[Client], payloads: Sequence[Payload], arrivals: Arrivals, *, rate: float, seconds: float
+) -> Result:
     """Messages come when they come (Poisson, `rate` a second), whether the last one is through or not."""
     result = Result()
     free: asyncio.Queue[Client] = asyncio.Queue()

@@ -11,8 +11,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 import aiohttp
+from typing_extensions import override
 
 from bench.usage import Tree
 from crm_core.clock import SystemClock
@@ -36,6 +38,7 @@ AGENTS = 2
 class Plain(Installation):
     """Without the clock file of story tests: reading it costs a system call for each look at the time."""
 
+    @override
     def environment(self) -> dict[str, str]:
         env = super().environment()
         del env["SWITCHBOARD_CLOCK_FILE"]
@@ -64,6 +67,14 @@ class Place:
     trees: dict[str, Tree] = field(default_factory=dict)
 
 
+def tree_of(server: PostgresServer | RedisServer, pid_file: str) -> Tree:
+    """The processes of a server that we have started."""
+    directory = server._directory  # noqa: SLF001 - the tests' servers have no other use for their process ids
+    if directory is None:
+        raise RuntimeError("a server from the environment cannot be measured: unset SWITCHBOARD_TEST_…_URL")
+    return Tree.from_pid_file(directory.path / pid_file)
+
+
 async def organise(db: Database) -> Organisation:
     """A team with endless capacity, its agents, a Telegram and an email inbox, an SLA policy."""
     async with db.transaction() as uow:
@@ -74,41 +85,94 @@ async def _organise(uow: UnitOfWork) -> Organisation:
     week = {day: [["00:00", "24:00"]] for day in ("mon", "tue", "wed", "thu", "fri", "sat", "sun")}
     spec = {"tz": "Europe/Kyiv", "week": week}
     calendar_id = await uow.insert(
-        calendar, {"name": "Bench", "spec": spec, "version": 1, "updated_at": uow.now})
-    await uow.execute(calendar_version.insert().values(
-        calendar_id=calendar_id, version=1, spec=spec, created_at=uow.now))
+        calendar, {"name": "Bench", "spec": spec, "version": 1, "updated_at": uow.now}
+    )
+    await uow.execute(
+        calendar_version.insert().values(calendar_id=calendar_id, version=1, spec=spec, created_at=uow.now)
+    )
     # Chats are assigned outright: an offer would wait for a click that no load generator makes.
-    settings = {"channels": {"chat": {"mode": "assign", "max": ENDLESS}, "async": {"max": ENDLESS}},
-                "load_max": 30 * ENDLESS, "default": True}
-    team_id = await uow.insert(team, {"name": "Bench", "calendar_id": calendar_id, "settings": settings,
-                                      "active": True, "created_at": uow.now})
+    settings = {
+        "channels": {"chat": {"mode": "assign", "max": ENDLESS}, "async": {"max": ENDLESS}},
+        "load_max": 30 * ENDLESS,
+        "default": True,
+    }
+    team_id = await uow.insert(
+        team,
+        {
+            "name": "Bench",
+            "calendar_id": calendar_id,
+            "settings": settings,
+            "active": True,
+            "created_at": uow.now,
+        },
+    )
     goal = {"minutes": 240, "business": True}
-    await uow.insert(sla_policy, {
-        "policy_key": "bench", "version": 1, "position": 1, "name": "Bench", "conditions": {},
-        "targets": {"*": {"first_reply": goal, "next_reply": goal, "total_resolution": {"minutes": 2880}}},
-        "options": {"calendar_id": calendar_id}, "current": True, "created_at": uow.now})
+    await uow.insert(
+        sla_policy,
+        {
+            "policy_key": "bench",
+            "version": 1,
+            "position": 1,
+            "name": "Bench",
+            "conditions": {},
+            "targets": {
+                "*": {"first_reply": goal, "next_reply": goal, "total_resolution": {"minutes": 2880}}
+            },
+            "options": {"calendar_id": calendar_id},
+            "current": True,
+            "created_at": uow.now,
+        },
+    )
     tokens, agent_ids = [], []
     for n in range(AGENTS):
-        agent_id = await insert_agent(uow, email=f"agent{n}@bench.example", name=f"Agent {n}", role="agent",
-                                      password="bench-password")
+        agent_id = await insert_agent(
+            uow, email=f"agent{n}@bench.example", name=f"Agent {n}", role="agent", password="bench-password"
+        )
         assert agent_id is not None
         await uow.execute(team_member.insert().values(team_id=team_id, agent_id=agent_id, lead=n == 0))
         tokens.append(await insert_token(uow, agent_id, "bench"))
         agent_ids.append(agent_id)
-    common = {"team_id": team_id, "default_kind": "ticket", "flow_key": None, "region": "UA", "language": "uk",
-              "priority": "normal", "enabled": True, "created_at": uow.now}
-    telegram = await uow.insert(inbox, {
-        **common, "key": TELEGRAM_KEY, "channel": "telegram", "name": "Bot", "secret": TELEGRAM_SECRET,
-        "config": {"token": "1:bench", "mode": "webhook", "api_base": "http://127.0.0.1:9"}, "address": None})
-    email = await uow.insert(inbox, {
-        **common, "key": "bench-email", "channel": "email", "name": "Mail", "secret": "benchsecret",
-        "config": {"address": MAIL_ADDRESS}, "address": MAIL_ADDRESS})
+    common = {
+        "team_id": team_id,
+        "default_kind": "ticket",
+        "flow_key": None,
+        "region": "UA",
+        "language": "uk",
+        "priority": "normal",
+        "enabled": True,
+        "created_at": uow.now,
+    }
+    telegram = await uow.insert(
+        inbox,
+        {
+            **common,
+            "key": TELEGRAM_KEY,
+            "channel": "telegram",
+            "name": "Bot",
+            "secret": TELEGRAM_SECRET,
+            "config": {"token": "1:bench", "mode": "webhook", "api_base": "http://127.0.0.1:9"},
+            "address": None,
+        },
+    )
+    email = await uow.insert(
+        inbox,
+        {
+            **common,
+            "key": "bench-email",
+            "channel": "email",
+            "name": "Mail",
+            "secret": "benchsecret",
+            "config": {"address": MAIL_ADDRESS},
+            "address": MAIL_ADDRESS,
+        },
+    )
     return Organisation(tokens, agent_ids, telegram, email)
 
 
 @asynccontextmanager
-async def started(form: str, *, fill: Callable[[str], None] | None = None, settings: dict[str, str] | None = None
-                  ) -> AsyncIterator[Place]:
+async def started(
+    form: str, *, fill: Callable[[str], None] | None = None, settings: dict[str, str] | None = None
+) -> AsyncIterator[Place]:
     """A running installation of this form. `fill(database_url)` may put rows in before it starts."""
     directory = Path(tempfile.mkdtemp(prefix="sb-bench-"))
     with ExitStack() as stack:
@@ -119,8 +183,8 @@ async def started(form: str, *, fill: Callable[[str], None] | None = None, setti
             server = stack.enter_context(PostgresServer(fsync=True))
             redis = stack.enter_context(RedisServer())
             database_url, redis_url = server.create_database(), redis.url
-            trees["database"] = Tree.from_pid_file(server._directory.path / "db" / "data" / "postmaster.pid")
-            trees["redis"] = Tree.from_pid_file(redis._directory.path / "pid")
+            trees["database"] = tree_of(server, "db/data/postmaster.pid")
+            trees["redis"] = tree_of(redis, "pid")
         else:
             database_url, redis_url = f"sqlite+aiosqlite:///{directory}/switchboard.db", None
         await upgrade(database_url)
@@ -129,7 +193,9 @@ async def started(form: str, *, fill: Callable[[str], None] | None = None, setti
         await db.close()
         if fill is not None:
             await asyncio.to_thread(fill, database_url)
-        made = Plain(directory=directory, database_url=database_url, redis_url=redis_url, settings=settings or {})
+        made = Plain(
+            directory=directory, database_url=database_url, redis_url=redis_url, settings=settings or {}
+        )
         stack.callback(made.stop)
         await made.start()
         trees["server"] = Tree([p.popen.pid for p in made.processes if p.popen])
@@ -146,7 +212,7 @@ class Feeds:
         self._online = 0
         self._all_online = asyncio.Event()
 
-    async def __aenter__(self) -> "Feeds":
+    async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession()
         for n, token in enumerate(self._tokens):
             url = self._urls[n % len(self._urls)] + "/api/v1/feed"
