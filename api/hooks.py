@@ -32,6 +32,7 @@ from crm_core import inbound_rows
 from crm_core.clock import SECOND
 from crm_core.errors import NotFound, RateLimited
 from crm_core.services import Services
+from routing.where import where_to_send_call
 
 log = structlog.get_logger(__name__)
 
@@ -175,8 +176,6 @@ class _Hook:
         asked = self.adapter.asks_where(raw, self.inbox)
         if asked is None:
             return None
-        from routing.where import where_to_send_call  # Loaded by the few processes that get calls.
-
         try:
             async with asyncio.timeout(WHERE_TIMEOUT_S), self.services.db.reading() as conn:
                 found = await where_to_send_call(conn, asked, self.inbox, now=self.services.clock.now_ms())

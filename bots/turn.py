@@ -222,9 +222,14 @@ class Turn:
         if refine and self.flow.topics is not None:
             self.say(self.phrase("refine"))
             rows.extend(self.menu_rows(self.flow.topics))
-        if closed or refine:
+        if (closed or refine) and not (refine and self._topics_offer_a_call()):
             rows.extend(self.callback_row())
         return tuple(rows)
+
+    def _topics_offer_a_call(self) -> bool:
+        """The menu of topics has a choice of its own that books a call: a second button would say the same."""
+        menu = self.flow.nodes[self.flow.topics] if self.flow.topics is not None else None
+        return isinstance(menu, Menu) and any(c.next == self.flow.callback for c in menu.choices)
 
     def callback_row(self) -> Buttons:
         if self.flow.callback is None or self.state.booked:

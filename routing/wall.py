@@ -158,8 +158,10 @@ async def _breaches(conn: AsyncConnection) -> list[dict[str, Any]]:
             inquiry.c.priority,
             inquiry.c.team_id,
             inquiry.c.assignee_id,
+            agent.c.name.label("assignee_name"),
         )
         .join(inquiry, inquiry.c.id == sla_clock.c.inquiry_id)
+        .outerjoin(agent, agent.c.id == inquiry.c.assignee_id)
         .where(
             sla_clock.c.state.in_(("active", "paused")),
             sla_clock.c.breached_at.is_not(None),
@@ -172,7 +174,8 @@ async def _breaches(conn: AsyncConnection) -> list[dict[str, Any]]:
         {
             "inquiry": {
                 "id": r["id"], "number": r["id"] + NUMBER_BASE, "subject": r["subject"], "kind": r["kind"],
-                "priority": r["priority"], "team_id": r["team_id"], "assignee_id": r["assignee_id"],
+                "priority": r["priority"], "team_id": r["team_id"],
+                "assignee": {"id": r["assignee_id"], "name": r["assignee_name"]} if r["assignee_id"] else None,
             },
             "metric": r["metric"],
             "breach_at": iso(r["breached_at"] or r["breach_at"]),

@@ -24,12 +24,18 @@ from routing import sweep as routing_sweep
 from routing.sla import service as sla_service
 from routing.sla import sweeper as sla_sweeper
 from switchboard.settings import Settings
-from workers import delivery, dialling, fetch, housekeeping, inbound
+from workers import delivery, dialling, fetch, housekeeping, inbound, set_up
 from workers.sweepers import Sweep
 
 #: in this order: clocks first, because routing orders by their deadlines; bots before routing, because what a dialog
 #: hands off is routed in the same transaction
-LISTENING = (sla_service.LISTENERS, bots.LISTENERS, routing_listeners.LISTENERS, callbacks.LISTENERS)
+LISTENING = (
+    sla_service.LISTENERS,
+    bots.LISTENERS,
+    routing_listeners.LISTENERS,
+    callbacks.LISTENERS,
+    set_up.LISTENERS,
+)
 
 
 def listeners() -> dict[str, list[Listener]]:
@@ -43,7 +49,7 @@ def listeners() -> dict[str, list[Listener]]:
 
 def jobs() -> JobRegistry:
     registry = JobRegistry()
-    for part in (inbound, delivery, fetch, dialling, bots, sla_service):
+    for part in (inbound, delivery, fetch, dialling, set_up, bots, sla_service):
         part.declare(registry)
     return registry
 

@@ -20,9 +20,13 @@ from workers.runner import LocalRunner
 TOKEN = "123456:AAtestTokenTestTokenTestTokenTest"
 
 
-async def test_updates_are_stored_once_over_a_change_of_owner(services: Services, runner: LocalRunner, clock: MovableClock) -> None:
+async def test_updates_are_stored_once_over_a_change_of_owner(
+    services: Services, runner: LocalRunner, clock: MovableClock
+) -> None:
     async with FakeTelegram(token=TOKEN, time_scale=0.01) as fake:
-        await an_inbox(services.db, "telegram", config={"token": TOKEN, "mode": "polling", "api_base": fake.base_url})
+        await an_inbox(
+            services.db, "telegram", config={"token": TOKEN, "mode": "polling", "api_base": fake.base_url}
+        )
         customer = fake.user(501, "Ірина", language_code="uk")
         first, second = Pollers(services), Pollers(services)
         first.start()
@@ -55,10 +59,18 @@ async def test_a_deposed_owner_stores_nothing(services: Services, clock: Movable
     assert await LeasedSink(services, box["id"], "new").cursor() == {"offset": 6}
 
 
-async def test_a_mailbox_is_read_by_imap_from_its_cursor(services: Services, runner: LocalRunner, tmp_path: Path) -> None:
+async def test_a_mailbox_is_read_by_imap_from_its_cursor(
+    services: Services, runner: LocalRunner, tmp_path: Path
+) -> None:
     with Dovecot() as server:
-        config: dict[str, Any] = {"address": "support@bureau.example", "imap_host": "127.0.0.1", "imap_port": server.imap_port,
-                                  "imap_user": "support", "imap_password": PASSWORD, "imap_tls": "none"}
+        config: dict[str, Any] = {
+            "address": "support@bureau.example",
+            "imap_host": "127.0.0.1",
+            "imap_port": server.imap_port,
+            "imap_user": "support",
+            "imap_password": PASSWORD,
+            "imap_tls": "none",
+        }
         await an_inbox(services.db, "email", address="support@bureau.example", config=config)
         pollers = Pollers(services)
         for n in (1, 2):
