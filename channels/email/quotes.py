@@ -27,27 +27,30 @@ _DATE = re.compile(
     r"|\b[^\W\d]{3,12}\.? \d{1,2},? \d{4}\b"
 )
 _TIME = re.compile(r"\b\d{1,2}[:.]\d{2}\b")
-_ADDRESS = re.compile(r"[^\s<>]+@[^\s<>]+\.[^\s<>]+")
+# Begins only where a word begins: from every character on, it would cost the square of a long line.
+_ADDRESS = re.compile(r"(?<![^\s<>@])[^\s<>@]+@[^\s<>@]+\.[^\s<>@]+")
+# Runs are possessive (`*+`): where two of them may share the same blanks, giving back would cost the square of their
+# number, and a mail of 100,000 spaces would stop the process for minutes.
 _ORIGINAL = _any_of([word for row in WORDS for word in row.original])
 _SEPARATOR = re.compile(
-    rf"^[\s>]*[-_*=—–]{{2,}}\s*(?:{_ORIGINAL})\s*[-_*=—–]{{2,}}\s*$",
+    rf"^[\s>]*+[-_*=—–]{{2,}}+\s*+(?:{_ORIGINAL})\s*+[-_*=—–]{{2,}}+\s*+$",
     re.IGNORECASE,
 )
 _FORWARD = re.compile(
-    rf"^[\s>]*[-_*=—–]*\s*(?:{_any_of([w for row in WORDS for w in row.forwarded])})\b.*$",
+    rf"^[\s>]*+[-_*=—–]*+\s*+(?:{_any_of([w for row in WORDS for w in row.forwarded])})\b.*$",
     re.IGNORECASE | re.MULTILINE,
 )
 _FORWARD_SUBJECT = re.compile(
     rf"^\s*(?:{_any_of([w for row in WORDS for w in row.forward_prefix])})", re.IGNORECASE
 )  # fmt: skip
-_SENT_FROM = re.compile(rf"^\s*(?:{_any_of([w for row in WORDS for w in row.sent_from])})\b", re.IGNORECASE)
-_RULE = re.compile(r"^\s*[-_—–=]{5,}\s*$")
+_SENT_FROM = re.compile(rf"^\s*+(?:{_any_of([w for row in WORDS for w in row.sent_from])})\b", re.IGNORECASE)
+_RULE = re.compile(r"^\s*+[-_—–=]{5,}+\s*+$")
 _MARKER = re.compile(rf"{_any_of([row.reply_above for row in WORDS])}|##- .{{5,80}} -##", re.IGNORECASE)
 
 
 def _header_name(kind: str) -> re.Pattern[str]:
     names = _any_of([word for row in WORDS for word in getattr(row, f"headers_{kind}")])
-    return re.compile(rf"^\s*\**\s*(?:{names})\s*:\**\s*\S", re.IGNORECASE)
+    return re.compile(rf"^\s*+\**+\s*+(?:{names})\s*+:\**+\s*+\S", re.IGNORECASE)
 
 
 _HEADER_NAMES = {

@@ -138,7 +138,10 @@ def test_html_made_to_be_slow(html: bytes) -> None:
 @pytest.mark.parametrize(
     "text",
     ["On " * 200_000, "a@b.example " * 50_000 + ":", "> " * 300_000, ("On 1.1.2020 1:00 a@b.example\n" * 20_000),
-     "##- " * 100_000, "From: x\n" * 30_000, "=?utf-8?q?" * 50_000],
+     "##- " * 100_000, "From: x\n" * 30_000, "=?utf-8?q?" * 50_000,
+     # Runs of blanks that two parts of a pattern could share, and long words that could begin anywhere.
+     "hi\n" + " " * 300_000 + "x", "hi\n" + "\t" * 300_000 + "x", "hi" + "\n" * 300_000 + "x",
+     ("a" * 76 + "\n") * 20_000],
 )  # fmt: skip
 def test_text_made_to_be_slow(text: str) -> None:
     parse(HEAD + b"\n" + text.encode())
