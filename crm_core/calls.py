@@ -181,8 +181,15 @@ async def _store(
 ) -> dict[str, Any]:
     row = await _tie(uow, account, row, state, inbound_id)
     before_disposition = row["disposition"] if row["data"] else None
+    # A call that we gave up as lost goes on when late events come, and ends a second time: it is one missed call.
+    counted = bool(row["data"].get("missed_counted"))
     values: dict[str, Any] = _columns(state) | {
-        "data": {"state": to_json(state), "from_raw": state.from_raw, "to_raw": state.to_raw},
+        "data": {
+            "state": to_json(state),
+            "from_raw": state.from_raw,
+            "to_raw": state.to_raw,
+            "missed_counted": counted,
+        },
         "updated_at": uow.now,
     }
     if state.agent_ext and (row["agent_id"] is None or any(c.kind is Change.AGENT for c in changes)):
@@ -190,8 +197,10 @@ async def _store(
     row = {**row, **values}
     over = state.status is CallStatus.ENDED
     if over and state.missed and before_disposition is None and row["conversation_id"] is not None:
-        row["inquiry_id"] = await _missed(uow, row, account, state)
-        values["inquiry_id"] = row["inquiry_id"]
+        if not counted:
+            row["inquiry_id"] = await _missed(uow, row, account, state)
+            values["inquiry_id"] = row["inquiry_id"]
+            values["data"]["missed_counted"] = True
     elif state.disposition in _OVER and before_disposition not in (None, *_OVER):
         await _retract_missed(uow, row)
     elif over and state.disposition in _OVER and row["conversation_id"] is not None:
