@@ -78,8 +78,14 @@ Prepare = Callable[[UnitOfWork], Any]
 
 @asynccontextmanager
 async def bureau(
-    directory: Path, database_url: str, redis_url: str | None, *, begins_at: int | None = None,
-    bot: bool = False, prepare: Prepare | None = None, **settings: str,
+    directory: Path,
+    database_url: str,
+    redis_url: str | None,
+    *,
+    begins_at: int | None = None,
+    bot: bool = False,
+    prepare: Prepare | None = None,
+    **settings: str,
 ) -> AsyncIterator[Bureau]:
     """A bureau at work, on a migrated empty database; ended at the end of the block.
 
@@ -90,7 +96,9 @@ async def bureau(
         settings: SWITCHBOARD_* variables for the processes.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    place = Installation(directory=directory, database_url=database_url, redis_url=redis_url, settings=settings)
+    place = Installation(
+        directory=directory, database_url=database_url, redis_url=redis_url, settings=settings
+    )
     clock = FileClock(place.clock_file)
     if begins_at is not None:
         place.advance(begins_at - clock.now_ms())
@@ -122,8 +130,12 @@ async def _around(place: Installation, db: Database, clock: FileClock) -> AsyncI
         FakeTelegram(token=SECRETS.telegram_token, clock=clock, time_scale=0.05) as telegram,
         SmtpRelay() as relay,
         aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as http,
-        generic_pbx(SECRETS.inbox_secret("telephony"), clock=clock, auto_play=False,
-                    script=CallScript(ring_s=2, talk_s=20)) as pbx,
+        generic_pbx(
+            SECRETS.inbox_secret("telephony"),
+            clock=clock,
+            auto_play=False,
+            script=CallScript(ring_s=2, talk_s=20),
+        ) as pbx,
     ):
         made = Bureau(place, db, clock, telegram, relay, pbx, http)
         connect = organisation.connect

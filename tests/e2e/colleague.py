@@ -46,10 +46,12 @@ class Colleague:
         # Cookies of an address without a name are refused by default.
         jar = aiohttp.CookieJar(unsafe=True)
         self._http = aiohttp.ClientSession(
-            headers=_HEADERS, cookie_jar=jar, timeout=aiohttp.ClientTimeout(total=30))
+            headers=_HEADERS, cookie_jar=jar, timeout=aiohttp.ClientTimeout(total=30)
+        )
         try:
-            answer = await self.post("/auth/login", email=f"{self.login}@{DOMAIN}",
-                                     password=SECRETS.password(self.login))
+            answer = await self.post(
+                "/auth/login", email=f"{self.login}@{DOMAIN}", password=SECRETS.password(self.login)
+            )
             self.id = answer["agent"]["id"]
             if self.feed:
                 self._reader = asyncio.create_task(self._follow(), name=f"feed-of-{self.login}")
@@ -109,9 +111,12 @@ class Colleague:
     async def accept(self, offer: dict[str, Any]) -> Any:
         return await self.post(f"/offers/{offer['id']}/accept")
 
-    async def say(self, inquiry_id: int, text: str, *, client_id: str | None = None, **more: Any) -> dict[str, Any]:
+    async def say(
+        self, inquiry_id: int, text: str, *, client_id: str | None = None, **more: Any
+    ) -> dict[str, Any]:
         made: dict[str, Any] = await self.post(
-            f"/inquiries/{inquiry_id}/messages", text=text, client_id=client_id or str(uuid.uuid4()), **more)
+            f"/inquiries/{inquiry_id}/messages", text=text, client_id=client_id or str(uuid.uuid4()), **more
+        )
         return made
 
     async def inquiry(self, inquiry_id: int) -> dict[str, Any]:
@@ -133,10 +138,14 @@ class Colleague:
         return found[0]
 
     # --- the feed -----------------------------------------------------------------------------------------------
-    async def heard(self, kind: str, fits: Callable[[dict[str, Any]], bool] = lambda _: True) -> dict[str, Any]:
+    async def heard(
+        self, kind: str, fits: Callable[[dict[str, Any]], bool] = lambda _: True
+    ) -> dict[str, Any]:
         """The first event of this kind that fits, waiting for it."""
         what = f"{kind} in the feed of {self.login}"
-        found = await until(lambda: next((e for e in self.events if e["kind"] == kind and fits(e)), None), what)
+        found = await until(
+            lambda: next((e for e in self.events if e["kind"] == kind and fits(e)), None), what
+        )
         assert found is not None
         return found
 

@@ -65,8 +65,11 @@ def _lmtp(port: int, sender: str, recipient: str, raw: bytes) -> bool:
             server.sendmail(sender, [recipient], raw)
         return True
     except (smtplib.SMTPDataError, smtplib.SMTPRecipientsRefused, smtplib.SMTPResponseException) as error:
-        code = error.smtp_code if isinstance(error, smtplib.SMTPResponseException) else \
-            next(iter(error.recipients.values()))[0]
+        code = (
+            error.smtp_code
+            if isinstance(error, smtplib.SMTPResponseException)
+            else next(iter(error.recipients.values()))[0]
+        )
         if code >= 500:
             raise
         return False
@@ -95,7 +98,11 @@ class Visitor:
 
     async def __aenter__(self) -> Self:
         self._http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10))
-        body = {"inbox_key": self.at.inboxes["webchat"]["key"], "locale": self.locale, "fields": {"name": self.name}}
+        body = {
+            "inbox_key": self.at.inboxes["webchat"]["key"],
+            "locale": self.locale,
+            "fields": {"name": self.name},
+        }
         opened = await until(lambda: self._open(body), f"a chat session for {self.name}")
         assert opened is not None
         self._session = opened["session"]
@@ -135,7 +142,9 @@ class Visitor:
         assert self._ws is not None
         await (self._ws.send_str(frame) if isinstance(frame, str) else self._ws.send_json(frame))
 
-    async def _acknowledged(self, client_id: str, ws: aiohttp.ClientWebSocketResponse) -> dict[str, Any] | None:
+    async def _acknowledged(
+        self, client_id: str, ws: aiohttp.ClientWebSocketResponse
+    ) -> dict[str, Any] | None:
         """The ack; None where the connection broke or the server asked to come later."""
         deadline = asyncio.get_running_loop().time() + _ACK_S
         while client_id not in self._acks:

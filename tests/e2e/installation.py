@@ -191,7 +191,9 @@ async def _until(condition: Any, process: Process, *, timeout: float = 60) -> No
     async with asyncio.timeout(timeout):
         while not await condition():
             if process.popen is None or process.popen.poll() is not None:
-                raise RuntimeError(f"{process.command} ended with {process.popen and process.popen.returncode}:\n{process.text()[-4000:]}")
+                raise RuntimeError(
+                    f"{process.command} ended with {process.popen and process.popen.returncode}:\n{process.text()[-4000:]}"
+                )
             await asyncio.sleep(0.05)
 
 

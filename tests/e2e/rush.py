@@ -96,7 +96,9 @@ class Rush:
     async def _mail(self, n: int) -> None:
         writer = Correspondent(self.at, f"writer{n}@mail.test", f"Writer{n}")
         for i in range(TEXTS):
-            await writer.send(writer.write(f"mail {n}.{i}", subject=f"Trip {n}" if i == 0 else f"Re: Trip {n}"))
+            await writer.send(
+                writer.write(f"mail {n}.{i}", subject=f"Trip {n}" if i == 0 else f"Re: Trip {n}")
+            )
             await self.progress.add()
 
     async def _chat(self, visitor: Visitor) -> None:
@@ -109,7 +111,8 @@ class Rush:
         for k in range(CALLS):
             script = CallScript(agent_answers=False, ring_s=dice.randint(1, 9))
             posts = self.at.pbx.dialect.inbound(
-                f"rush-{n}-{k}", _number(n), OUR_NUMBER, script, now=self.at.now(), routed=None, hook=hook)
+                f"rush-{n}-{k}", _number(n), OUR_NUMBER, script, now=self.at.now(), routed=None, hook=hook
+            )
             assert len(posts) == EVENTS_OF_A_CALL
             for post in posts:
                 await self._deliver(post)
@@ -168,7 +171,9 @@ async def rush(at: Bureau, seed: int) -> Any:
     async with contextlib.AsyncExitStack() as stack:
         made = Rush(at, seed)
         for n in range(PEOPLE):
-            made.visitors.append(await stack.enter_async_context(Visitor(at, f"chat-{n}", f"Visitor{n}", "uk")))
+            made.visitors.append(
+                await stack.enter_async_context(Visitor(at, f"chat-{n}", f"Visitor{n}", "uk"))
+            )
         tasks = []
         for login in WORKERS:
             who = await stack.enter_async_context(Colleague(at, login, feed=False))
@@ -189,17 +194,22 @@ async def rush(at: Bureau, seed: int) -> Any:
 async def unsettled(db: Database) -> list[str]:
     """What is still under way, in words; empty when the dust has settled."""
     async with db.reading() as conn:
+
         async def count(statement: Any) -> int:
             return len((await conn.execute(statement)).all())
 
-        offered = select(work_item.c.inquiry_id).join(offer, offer.c.item_id == work_item.c.id).where(
-            offer.c.state == "open")
+        offered = (
+            select(work_item.c.inquiry_id)
+            .join(offer, offer.c.item_id == work_item.c.id)
+            .where(offer.c.state == "open")
+        )
         left = {
             "jobs": await count(select(job.c.id).where(job.c.state != "dead")),
             "raw rows": await count(select(inbound.c.id).where(inbound.c.state == "received")),
             "calls": await count(select(call.c.id).where(~call.c.finalized)),
             "inquiries of nobody": await count(
-                select(inquiry.c.id).where(inquiry.c.assignee_id.is_(None), inquiry.c.id.not_in(offered))),
+                select(inquiry.c.id).where(inquiry.c.assignee_id.is_(None), inquiry.c.id.not_in(offered))
+            ),
             "replies": await count(select(message.c.id).where(message.c.state.in_(("queued", "sending")))),
         }
     return [f"{n} {what}" for what, n in left.items() if n]
@@ -208,32 +218,60 @@ async def unsettled(db: Database) -> list[str]:
 async def outcome(db: Database) -> dict[str, Any]:
     """Messages, people, inquiries and calls without what may differ between two runs: ids, times, who it went to."""
     async with db.reading() as conn:
+
         async def rows(statement: Any) -> list[Any]:
             return list((await conn.execute(statement)).mappings())
 
         threads: dict[tuple[str, str], list[str]] = {}
         for row in await rows(
-                select(message.c.text, message.c.direction, conversation.c.channel, conversation.c.key, contact.c.name)
-                .join(conversation, conversation.c.id == message.c.conversation_id)
-                .join(contact, contact.c.id == conversation.c.contact_id)
-                .order_by(message.c.conversation_id, message.c.seq)):
+            select(
+                message.c.text,
+                message.c.direction,
+                conversation.c.channel,
+                conversation.c.key,
+                contact.c.name,
+            )
+            .join(conversation, conversation.c.id == message.c.conversation_id)
+            .join(contact, contact.c.id == conversation.c.contact_id)
+            .order_by(message.c.conversation_id, message.c.seq)
+        ):
             said = threads.setdefault((row["channel"], row["name"] or row["key"]), [])
             if row["direction"] == "in":
                 said.append(row["text"].strip())
         people = Counter(
-            (row["kind"], row["name"] or row["value"]) for row in await rows(
-                select(identity.c.kind, identity.c.value, contact.c.name)
-                .join(contact, contact.c.id == identity.c.contact_id)))
-        requests = Counter(
-            (row["channel"], row["kind"], row["team"], row["name"] or row["key"], row["fields"].get("missed_calls"))
+            (row["kind"], row["name"] or row["value"])
             for row in await rows(
-                select(inquiry.c.channel, inquiry.c.kind, inquiry.c.fields, team.c.name.label("team"), contact.c.name,
-                       conversation.c.key)
+                select(identity.c.kind, identity.c.value, contact.c.name).join(
+                    contact, contact.c.id == identity.c.contact_id
+                )
+            )
+        )
+        requests = Counter(
+            (
+                row["channel"],
+                row["kind"],
+                row["team"],
+                row["name"] or row["key"],
+                row["fields"].get("missed_calls"),
+            )
+            for row in await rows(
+                select(
+                    inquiry.c.channel,
+                    inquiry.c.kind,
+                    inquiry.c.fields,
+                    team.c.name.label("team"),
+                    contact.c.name,
+                    conversation.c.key,
+                )
                 .join(contact, contact.c.id == inquiry.c.contact_id)
                 .join(conversation, conversation.c.id == inquiry.c.conversation_id)
-                .outerjoin(team, team.c.id == inquiry.c.team_id)))
-        calls = {row["call_key"]: (row["direction"], row["from_number"], row["disposition"]) for row in await rows(
-            select(call))}
+                .outerjoin(team, team.c.id == inquiry.c.team_id)
+            )
+        )
+        calls = {
+            row["call_key"]: (row["direction"], row["from_number"], row["disposition"])
+            for row in await rows(select(call))
+        }
         contacts = len(await rows(select(contact.c.id)))
     return {"threads": threads, "people": people, "inquiries": requests, "calls": calls, "contacts": contacts}
 
@@ -241,6 +279,7 @@ async def outcome(db: Database) -> dict[str, Any]:
 async def check_whole(db: Database) -> None:
     """What must hold whatever happened: numbers without gaps, one owner, counted capacity, nothing dead or refused."""
     async with db.reading() as conn:
+
         async def rows(statement: Any) -> list[Any]:
             return list((await conn.execute(statement)).mappings())
 
@@ -249,17 +288,29 @@ async def check_whole(db: Database) -> None:
             numbers.setdefault(row["conversation_id"], []).append(row["seq"])
         for conversation_id, found in numbers.items():
             assert found == list(range(1, len(found) + 1)), (conversation_id, found)
-        last = {r["id"]: r["last_seq"] for r in await rows(select(conversation.c.id, conversation.c.last_seq))}
+        last = {
+            r["id"]: r["last_seq"] for r in await rows(select(conversation.c.id, conversation.c.last_seq))
+        }
         assert last == {i: len(numbers.get(i, ())) for i in last}
         assert await rows(select(job).where(job.c.state == "dead")) == []
-        odd = await rows(select(inbound.c.id, inbound.c.state, inbound.c.error).where(inbound.c.state != "done"))
+        odd = await rows(
+            select(inbound.c.id, inbound.c.state, inbound.c.error).where(inbound.c.state != "done")
+        )
         assert odd == []
         live = await rows(select(assignment).where(assignment.c.ended_at.is_(None)))
         assert max(Counter(a["item_id"] for a in live).values()) == 1
-        owners = {r["inquiry_id"]: r["owner_id"] for r in await rows(
-            select(work_item.c.inquiry_id, work_item.c.owner_id).where(work_item.c.state == "assigned"))}
-        assert owners == {r["id"]: r["assignee_id"] for r in await rows(
-            select(inquiry.c.id, inquiry.c.assignee_id).where(inquiry.c.assignee_id.is_not(None)))}
+        owners = {
+            r["inquiry_id"]: r["owner_id"]
+            for r in await rows(
+                select(work_item.c.inquiry_id, work_item.c.owner_id).where(work_item.c.state == "assigned")
+            )
+        }
+        assert owners == {
+            r["id"]: r["assignee_id"]
+            for r in await rows(
+                select(inquiry.c.id, inquiry.c.assignee_id).where(inquiry.c.assignee_id.is_not(None))
+            )
+        }
         over = [s for s in await rows(select(agent_slot)) if not 0 <= s["used"] <= s["max"]]
         assert over == []
     async with db.transaction() as uow:
@@ -269,10 +320,15 @@ async def check_whole(db: Database) -> None:
 async def check_replies(made: Rush) -> Counter[str]:
     """Each reply reached its customer once, or is marked unknown. Returns how many ended in which state."""
     async with made.at.db.reading() as conn:
-        found = list((await conn.execute(
-            select(message.c.text, message.c.state, conversation.c.channel)
-            .join(conversation, conversation.c.id == message.c.conversation_id)
-            .where(message.c.direction == "out", message.c.author_kind == "agent"))).mappings())
+        found = list(
+            (
+                await conn.execute(
+                    select(message.c.text, message.c.state, conversation.c.channel)
+                    .join(conversation, conversation.c.id == message.c.conversation_id)
+                    .where(message.c.direction == "out", message.c.author_kind == "agent")
+                )
+            ).mappings()
+        )
     assert sorted(r["text"] for r in found) == sorted(made.replies)
     states: Counter[str] = Counter()
     for row in found:
@@ -292,7 +348,9 @@ def _arrived(made: Rush, channel: str, text: str) -> int:
         return sum(m.text == text for m in made.at.telegram.sent)
     if channel == "email":
         # A repeated mail carries its Message-ID again, by which mailboxes tell that it is the same.
-        return len({mail["Message-ID"] for mail in made.at.mails() if text in mail.get_content().splitlines()})
+        return len(
+            {mail["Message-ID"] for mail in made.at.mails() if text in mail.get_content().splitlines()}
+        )
     return sum(answers.count(text) for answers in (v.answers for v in made.visitors))
 
 

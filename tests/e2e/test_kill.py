@@ -29,7 +29,9 @@ async def run(at: Bureau, seed: int, kills: int) -> dict[str, Any]:
             await killing
         except BaseException as error:
             waits = at.telegram._delivery._hook.last_error
-            error.add_note(f"{made.progress.done} of {TOTAL} taken; Telegram's last error: {waits}; {at.place.state()}")
+            error.add_note(
+                f"{made.progress.done} of {TOTAL} taken; Telegram's last error: {waits}; {at.place.state()}"
+            )
             raise
         finally:
             killing.cancel()

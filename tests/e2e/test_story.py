@@ -73,8 +73,13 @@ async def story(
     form: str, tmp_path: Path, new_database: Callable[[str], str], redis_url: Callable[[], str | None]
 ) -> Any:
     async with (
-        bureau(tmp_path / "bureau", new_database("story"), redis_url(), begins_at=next_monday_morning(),
-               prepare=only_two_speak_russian) as at,
+        bureau(
+            tmp_path / "bureau",
+            new_database("story"),
+            redis_url(),
+            begins_at=next_monday_morning(),
+            prepare=only_two_speak_russian,
+        ) as at,
         AsyncExitStack() as stack,
     ):
         made = Story(at, await stack.enter_async_context(Colleague(at, "iryna")))
@@ -133,7 +138,9 @@ async def a_telegram_message_goes_to_somebody_who_speaks_russian(story: Story) -
 async def a_mail_goes_to_the_customers_manager(story: Story) -> None:
     assert VIKTOR.email is not None
     viktor = Correspondent(story.at, VIKTOR.email, VIKTOR.name)
-    await viktor.send(viktor.write("Добрый день. Пришлите, пожалуйста, закрывающие документы.", subject="Документы"))
+    await viktor.send(
+        viktor.write("Добрый день. Пришлите, пожалуйста, закрывающие документы.", subject="Документы")
+    )
     row = await story.chief.find(channel="email")
     story.email = row["id"]
     maria = story.people["maria"]
@@ -177,14 +184,20 @@ async def a_chat_is_offered_and_accepted(story: Story, james: Visitor) -> None:
     agent = story.of(offered["agent_id"])
     assert agent.login in ("maria", "pavlo", "sofia")
     await agent.accept(offered)
-    await until(lambda: [f for f in james.others if f["type"] == "agent_joined"], "word that somebody is there")
+    await until(
+        lambda: [f for f in james.others if f["type"] == "agent_joined"], "word that somebody is there"
+    )
     assert (await story.chief.inquiry(row["id"]))["assignee"]["id"] == agent.id
 
 
 async def there_are_three_tickets_and_one_lead(story: Story) -> None:
     found = (await story.chief.get("/inquiries"))["items"]
     assert sorted((r["kind"], r["channel"]) for r in found) == [
-        ("lead", "telephony"), ("ticket", "email"), ("ticket", "telegram"), ("ticket", "webchat")]
+        ("lead", "telephony"),
+        ("ticket", "email"),
+        ("ticket", "telegram"),
+        ("ticket", "webchat"),
+    ]
     assert all(r["assignee"] is not None for r in found)
     # An agent of Sales does not see what is Support's.
     mine = (await story.people["olena"].get("/inquiries"))["items"]
@@ -207,7 +220,9 @@ async def an_answer_in_telegram_fulfils_its_clock(story: Story) -> None:
     arrived = await story.at.telegram.wait_for(lambda m: m.text == text, 60)
     assert arrived.chat_id == ANNA.telegram_id
     message = await until(lambda: _in_state(agent, story.telegram, made["id"], "sent"), "the reply sent")
-    clock = await until(lambda: _clock_in(story, story.telegram, "first_reply", "fulfilled"), "the clock fulfilled")
+    clock = await until(
+        lambda: _clock_in(story, story.telegram, "first_reply", "fulfilled"), "the clock fulfilled"
+    )
     assert clock["fulfilled_at"] == message["sent_at"]
     assert clock["breached_at"] is None
     await story.chief.heard("sla.fulfilled", lambda e: e["inquiry_id"] == story.telegram)
@@ -243,8 +258,10 @@ async def the_same_again_changes_nothing(story: Story) -> None:
     texts = await until(lambda: _texts_with(story, story.telegram, "Спасибо!"), "her thanks in the thread")
     update_id = await at.telegram.push("message", message, lane=anna.id)
     body = json.dumps({"update_id": update_id, "message": message}).encode()
-    headers = {"Content-Type": "application/json",
-               "X-Telegram-Bot-Api-Secret-Token": at.inboxes["telegram"]["secret"]}
+    headers = {
+        "Content-Type": "application/json",
+        "X-Telegram-Bot-Api-Secret-Token": at.inboxes["telegram"]["secret"],
+    }
     for _ in range(2):
         async with at.http.post(at.hook("telegram"), data=body, headers=headers) as answer:
             assert answer.status == 200
@@ -265,18 +282,24 @@ async def bad_input_is_refused_kept_and_shown(story: Story) -> None:
     wrong = {**right, "X-Telegram-Bot-Api-Secret-Token": "geheim-ü".encode().decode("latin-1")}
     async with at.http.post(at.hook("telegram"), data=b'{"update_id": 1}', headers=wrong) as answer:
         assert answer.status == 401
-    async with at.http.post(at.hook("telephony"), data=b'{"call_id": "x"}', headers={"X-Signature": "no"}) as answer:
+    async with at.http.post(
+        at.hook("telephony"), data=b'{"call_id": "x"}', headers={"X-Signature": "no"}
+    ) as answer:
         assert answer.status == 401
         told = await answer.json()
         assert told["ok"] is False and "signature" in told["error"], "a PBX is answered in its own form"
     garbage = b"\xff\xfe this is no JSON"
-    async with at.http.post(at.hook("telephony"), data=garbage, headers=_signed(phone["secret"], garbage)) as answer:
+    async with at.http.post(
+        at.hook("telephony"), data=garbage, headers=_signed(phone["secret"], garbage)
+    ) as answer:
         assert answer.status == 400
         assert (await answer.json())["ok"] is False
     async with at.http.post(at.hook("telegram"), data=garbage, headers=right) as answer:
         # An error would make Telegram hold back everything that this chat says next.
         assert answer.status in (200, 400)
-    async with at.http.post(f"{at.hook('form')}/form", data=b"[1, 2", headers={"Content-Type": "application/json"}) as answer:
+    async with at.http.post(
+        f"{at.hook('form')}/form", data=b"[1, 2", headers={"Content-Type": "application/json"}
+    ) as answer:
         assert answer.status == 422
         assert (await answer.json())["ok"] is False, "the form's page gets its own form of answer"
     async with at.http.post(f"{at.url}/hooks/nobody-has-this", data=b"{}") as answer:
@@ -288,7 +311,9 @@ async def bad_input_is_refused_kept_and_shown(story: Story) -> None:
         await noise.send_frame("{{{")
         await noise.send_frame({"type": "message", "client_id": "n", "text": 5})
         await noise.send_frame({"type": "fly"})
-        await until(lambda: sum(f["type"] == "error" for f in noise.others) >= 3, "an error for each broken frame")
+        await until(
+            lambda: sum(f["type"] == "error" for f in noise.others) >= 3, "an error for each broken frame"
+        )
     with pytest.raises(Refused) as bad:
         await chief.post("/callbacks", inquiry_id="seven", window_start="soon")
     assert bad.value.status == 422
@@ -335,7 +360,9 @@ async def a_deadline_passes_exactly_and_escalates(story: Story) -> None:
     clock = await story.clock(story.email, "first_reply")
     assert clock["breached_at"] == clock["breach_at"] == to_iso(breach_at)
     assert clock["state"] == "active", "late is not done"
-    await until(lambda: _priority_is(story, story.email, "high"), "the step of the policy raised the priority")
+    await until(
+        lambda: _priority_is(story, story.email, "high"), "the step of the policy raised the priority"
+    )
     late = (await chief.get("/sla/clocks?breached=true"))["items"]
     assert [c["inquiry_id"] for c in late] == [story.email]
     wall = await chief.get("/wall")
@@ -352,18 +379,30 @@ async def a_late_answer_by_mail_threads(story: Story) -> None:
     await until(lambda: _in_state(maria, story.email, made["id"], "sent"), "the mail sent")
     [mail] = [m for m in at.mails() if m["To"] and VIKTOR.email in m["To"]]
     assert "Документы отправлены курьером." in mail.get_content()
-    clock = await until(lambda: _clock_in(story, story.email, "first_reply", "fulfilled"), "the clock fulfilled")
+    clock = await until(
+        lambda: _clock_in(story, story.email, "first_reply", "fulfilled"), "the clock fulfilled"
+    )
     ledger = await story.chief.get(f"/sla/clocks/{clock['id']}/events")
     assert clock["breached_at"] is not None and clock["breached_at"] < clock["fulfilled_at"], ledger
     assert VIKTOR.email is not None
-    viktor = Correspondent(at, VIKTOR.email, VIKTOR.name, ids=[mail["References"].split()[-1], mail["Message-ID"]])
+    viktor = Correspondent(
+        at, VIKTOR.email, VIKTOR.name, ids=[mail["References"].split()[-1], mail["Message-ID"]]
+    )
     viktor._numbers = iter(range(100, 200))  # type: ignore[assignment]
     back = mail["Reply-To"] or mail["From"]
     address = back.rpartition("<")[2].rstrip(">") or SUPPORT_ADDRESS
-    await viktor.send(viktor.write("Спасибо, получили.", subject=f"Re: {mail['Subject']}", to=address), to=address)
-    await until(lambda: _texts_with(story, story.email, "Спасибо, получили."), "his answer in the same thread")
+    await viktor.send(
+        viktor.write("Спасибо, получили.", subject=f"Re: {mail['Subject']}", to=address), to=address
+    )
+    await until(
+        lambda: _texts_with(story, story.email, "Спасибо, получили."), "his answer in the same thread"
+    )
     thread = await maria.thread(story.email)
-    assert [(m["seq"], m["direction"]) for m in thread if m["kind"] == "text"] == [(1, "in"), (2, "out"), (3, "in")]
+    assert [(m["seq"], m["direction"]) for m in thread if m["kind"] == "text"] == [
+        (1, "in"),
+        (2, "out"),
+        (3, "in"),
+    ]
     assert len((await story.chief.get("/inquiries?channel=email"))["items"]) == 1
     await maria.patch(f"/inquiries/{story.email}", status="solved")
 
@@ -371,8 +410,13 @@ async def a_late_answer_by_mail_threads(story: Story) -> None:
 async def a_callback_is_kept_at_the_second_try(story: Story) -> None:
     at, olena = story.at, story.people["olena"]
     due_at = at.now() + 20 * MINUTE
-    booked = await olena.post("/callbacks", inquiry_id=story.lead, window_start=to_iso(due_at),
-                              window_end=to_iso(due_at + 40 * MINUTE), note="about the tour to Lviv")
+    booked = await olena.post(
+        "/callbacks",
+        inquiry_id=story.lead,
+        window_start=to_iso(due_at),
+        window_end=to_iso(due_at + 40 * MINUTE),
+        note="about the tour to Lviv",
+    )
     assert (booked["state"], booked["phone"], booked["due_at"]) == ("scheduled", OKSANA.phone, to_iso(due_at))
     assert booked["owner"]["id"] == olena.id
     await story.chief.heard("callback.booked", lambda e: e["subject"]["id"] == booked["id"])
@@ -397,7 +441,10 @@ async def a_callback_is_kept_at_the_second_try(story: Story) -> None:
     await story.chief.heard("callback.kept", lambda e: e["subject"]["id"] == booked["id"])
     calls = (await story.chief.get("/calls"))["items"]
     assert sorted((c["direction"], c["disposition"]) for c in calls) == [
-        ("inbound", "missed"), ("outbound", "answered"), ("outbound", "no_answer")]
+        ("inbound", "missed"),
+        ("outbound", "answered"),
+        ("outbound", "no_answer"),
+    ]
     assert {a["call_id"] for a in row["attempts"]} == {c["id"] for c in calls if c["direction"] == "outbound"}
 
 
@@ -405,7 +452,11 @@ async def nothing_was_lost_on_the_way(story: Story) -> None:
     await until(lambda: _nothing_waits(story), "all raw rows processed")
     found = (await story.chief.get("/inquiries"))["items"]
     assert sorted((r["kind"], r["channel"]) for r in found) == [
-        ("lead", "telephony"), ("ticket", "email"), ("ticket", "telegram"), ("ticket", "webchat")]
+        ("lead", "telephony"),
+        ("ticket", "email"),
+        ("ticket", "telegram"),
+        ("ticket", "webchat"),
+    ]
     async with Colleague(story.at, "admin", feed=False) as admin:
         assert (await admin.get("/jobs?state=dead"))["items"] == []
     alarms = [e["data"] for e in story.chief.events if e["kind"] == "alarm.raised"]
@@ -421,7 +472,9 @@ async def _dialled(story: Story, owner: Colleague, callback_id: int, due_at: int
     at.set_clock(due_at - SECOND)
     await story.everybody_online()
     due = await until(
-        lambda: [e for e in story.chief.events if e["kind"] == "callback.due"][n - 1 :], f"callback.due, time {n}")
+        lambda: [e for e in story.chief.events if e["kind"] == "callback.due"][n - 1 :],
+        f"callback.due, time {n}",
+    )
     assert from_iso(due[0]["at"]) >= due_at, "never before its time"
     offered = await owner.offer(lambda o: o["callback"] is not None)
     assert offered["callback"]["id"] == callback_id
@@ -446,7 +499,9 @@ async def _items(who: Colleague, path: str) -> list[dict[str, Any]]:
 
 
 async def _in_state(who: Colleague, inquiry_id: int, message_id: int, state: str) -> dict[str, Any] | None:
-    return next((m for m in await who.thread(inquiry_id) if m["id"] == message_id and m["state"] == state), None)
+    return next(
+        (m for m in await who.thread(inquiry_id) if m["id"] == message_id and m["state"] == state), None
+    )
 
 
 async def _clock_in(story: Story, inquiry_id: int, metric: str, state: str) -> dict[str, Any] | None:
@@ -476,4 +531,7 @@ async def _nothing_waits(story: Story) -> bool:
 
 def _signed(secret: str, body: bytes) -> dict[str, str]:
     mac = hmac.new(secret.encode(), body, hashlib.sha256).digest()
-    return {"X-Signature": base64.urlsafe_b64encode(mac).rstrip(b"=").decode(), "Content-Type": "application/json"}
+    return {
+        "X-Signature": base64.urlsafe_b64encode(mac).rstrip(b"=").decode(),
+        "Content-Type": "application/json",
+    }
