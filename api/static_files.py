@@ -36,7 +36,8 @@ The API works without it: see <a href="/api/docs">its documentation</a>.</p></bo
 
 _DEMO = """<!doctype html><html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width,initial-scale=1"><title>Demo: a site with a chat</title>
-<link rel="icon" href="data:,"><link rel="stylesheet" href="/demo/chat.css"></head><body><main><h1>A travel bureau's page</h1>
+<link rel="icon" href="data:,"><link rel="stylesheet" href="/demo/chat.css"></head>
+<body><main><h1>A travel bureau's page</h1>
 <p>This is any page of yours. The chat in its corner is one line of HTML:</p>
 <pre>&lt;script async src="{origin}/widget.js" data-inbox="{key}"&gt;&lt;/script&gt;</pre>
 <p>What is written there appears at <a href="/desk">the agents' desk</a>.</p></main>

@@ -131,12 +131,11 @@ class Rush:
     async def serve(self, who: Colleague) -> None:
         """Stay online and take every offer, until cancelled."""
         while True:
-            with contextlib.suppress(aiohttp.ClientError, TimeoutError):
-                with contextlib.suppress(Refused):
-                    if (await who.post("/me/heartbeat"))["presence"] != "online":
-                        await who.be("online")
-                    for offered in (await who.get("/me/offers"))["items"]:
-                        await _accept(who, offered)
+            with contextlib.suppress(aiohttp.ClientError, TimeoutError), contextlib.suppress(Refused):
+                if (await who.post("/me/heartbeat"))["presence"] != "online":
+                    await who.be("online")
+                for offered in (await who.get("/me/offers"))["items"]:
+                    await _accept(who, offered)
             await asyncio.sleep(0.25)
 
     async def answer(self, who: Colleague) -> None:
