@@ -104,8 +104,7 @@ class Colleague:
         async def look() -> dict[str, Any] | None:
             return next((o for o in (await self.get("/me/offers"))["items"] if fits(o)), None)
 
-        found = await until(look, f"an offer for {self.login}")
-        assert found is not None
+        found: dict[str, Any] = await until(look, f"an offer for {self.login}")
         return found
 
     async def accept(self, offer: dict[str, Any]) -> Any:
@@ -133,7 +132,7 @@ class Colleague:
         async def look() -> list[dict[str, Any]]:
             return list((await self.get(f"/inquiries?{query}"))["items"])
 
-        found = await until(look, f"an inquiry with {query}")
+        found: list[dict[str, Any]] = await until(look, f"an inquiry with {query}")
         assert len(found) == 1, found
         return found[0]
 
@@ -143,10 +142,9 @@ class Colleague:
     ) -> dict[str, Any]:
         """The first event of this kind that fits, waiting for it."""
         what = f"{kind} in the feed of {self.login}"
-        found = await until(
+        found: dict[str, Any] = await until(
             lambda: next((e for e in self.events if e["kind"] == kind and fits(e)), None), what
         )
-        assert found is not None
         return found
 
     async def _follow(self) -> None:

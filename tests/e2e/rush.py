@@ -7,6 +7,7 @@ import contextlib
 import random
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -86,12 +87,12 @@ class Rush:
             some = [texts.pop(0) for _ in range(min(len(texts), dice.randint(1, 3)))]
             sent = [(await person.send_text(text))["message_id"] for text in some]
             for message_id in sent:
-                await self.at.telegram.wait_until(lambda m=message_id: m not in self._waiting(person.id), 600)
+                await self.at.telegram.wait_until(partial(self._taken, person.id, message_id), 600)
                 await self.progress.add()
 
-    def _waiting(self, chat_id: int) -> set[int]:
-        found = [u["message"] for u in self.at.telegram.pending if "message" in u]
-        return {m["message_id"] for m in found if m["chat"]["id"] == chat_id}
+    def _taken(self, chat_id: int, message_id: int) -> bool:
+        waiting = (u["message"] for u in self.at.telegram.pending if "message" in u)
+        return all((m["chat"]["id"], m["message_id"]) != (chat_id, message_id) for m in waiting)
 
     async def _mail(self, n: int) -> None:
         writer = Correspondent(self.at, f"writer{n}@mail.test", f"Writer{n}")

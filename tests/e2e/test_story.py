@@ -489,8 +489,7 @@ async def _offer_of(story: Story, inquiry_id: int) -> dict[str, Any]:
         items = (await story.chief.get("/offers"))["items"]
         return next((o for o in items if o["inquiry_id"] == inquiry_id), None)
 
-    found = await until(look, f"an offer of inquiry {inquiry_id}")
-    assert found is not None
+    found: dict[str, Any] = await until(look, f"an offer of inquiry {inquiry_id}")
     return found
 
 
