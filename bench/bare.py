@@ -322,7 +322,9 @@ def script(trace: Trace, number: int, *, reads: bool) -> Script:
             value = value.replace(old, new)
         if len(value) < 400 and value[:1] not in "{[":
             value = _HASH.sub(lambda m: sha256(f"{m[0]}{number}".encode()).hexdigest()[: len(m[0])], value)
-            value = _ID.sub(lambda m: m[0] if int(m[0]) in numbers.values() else str(10**10 + number), value)
+            value = _ID.sub(
+                lambda m: m[0] if int(m[0]) in numbers.values() else str(9 * 10**9 + number), value
+            )
         return value
 
     out: Script = []

@@ -216,6 +216,8 @@ async def measure_bare(form: str, channel: str, args: argparse.Namespace, new: f
 
 async def run(args: argparse.Namespace) -> dict[str, Any]:
     report: dict[str, Any] = {"cores": os.cpu_count(), "concurrency": args.concurrency, "results": []}
+    if not args.json:
+        print(heading(report), flush=True)
     for form in ("embedded", "scaled") if args.form == "both" else (args.form,):
         for channel in ("telegram", "email") if args.channel == "both" else (args.channel,):
             new = args.new if args.new is not None else (0.0 if channel == "telegram" else 1.0)
@@ -230,6 +232,9 @@ async def run(args: argparse.Namespace) -> dict[str, Any]:
                 result["with_history"] = await measure_product(form, channel, args, new, args.history)
                 result["flatness"] = flatness(result["product"], result["with_history"])
             report["results"].append(result)
+            if not args.json:
+                # At once: what comes later may fail.
+                print("\n".join(table(result)), flush=True)
     return report
 
 
@@ -253,65 +258,66 @@ def flatness(empty: dict[str, Any], full: dict[str, Any]) -> dict[str, float]:
     }
 
 
-def table(report: dict[str, Any]) -> str:
-    lines = [
-        (
-            f"{report['cores']} cores, {report['concurrency']} messages on their way at once; load generator on the "
-            "same machine"
-        )
-    ]
-    for r in report["results"]:
-        new = f"{r['new']:.0%} from new people" if r["new"] else "all in running conversations"
-        lines += ["", f"{r['form']} · {r['channel']} ({new})"]
-        for title, p in (("", r["product"]), ("with history ", r.get("with_history"))):
-            if p is None:
-                continue
-            cpu = ", ".join(f"{k} {v}" for k, v in p["cpu_ms"].items())
-            half = p["half_load"]
-            lines += [
-                f"  {title}to the agent's socket   {p['rate']:>8} /s   CPU {p['cpu_ms_total']} ms a message ({cpu})",
-                (
-                    f"  at half of it, {half['rate']} /s: accepted to socket {_spell(half['to_socket_ms'])}; "
-                    f"sent to accepted {_spell(half['accepted_ms'])}"
-                ),
-                (
-                    f"  at full load: accepted to socket {_spell(p['busy']['to_socket_ms'])}; sent to accepted "
-                    f"{_spell(p['busy']['accepted_ms'])}"
-                ),
-                "  memory in MB, idle → after: "
-                + "; ".join(
-                    f"{name} {_sizes(p['rss_mb']['idle'][name])} → {_sizes(sizes)}"
-                    for name, sizes in p["rss_mb"]["after"].items()
-                ),
-                (
-                    f"  {p['messages']} messages, {p['lost']} lost, {p['strangers']} doubled, {half['late']} waited "
-                    f"for a connection, {p['warnings']} warnings logged"
-                ),
-            ]
-        if "writes" in r:
-            for name, title in (
-                ("writes", "same writes, bare driver"),
-                ("all_statements", "same SQL, bare driver"),
-                ("floor", "aiohttp + one insert"),
-            ):
-                b, q = r[name], r["ratios"]
-                note = ""
-                if name != "floor":
-                    note = f"   {b['statements']} statements in {b['transactions']} transactions"
-                    if b["different"]:
-                        note += f"   NOT THE SAME: {b['different']} statements touched other numbers of rows"
-                lines.append(
-                    f"  {title:<25}{b['rate']:>8} /s   CPU {b['cpu_ms']} ms   product/this: rate "
-                    f"{q[f'rate_vs_{name}']}, CPU {q[f'cpu_vs_{name}']}{note}"
-                )
-            lines.append("  rows of a message: " + ", ".join(f"{k} {v:g}" for k, v in r["rows"].items()))
-        if "flatness" in r:
-            f = r["flatness"]
+def heading(report: dict[str, Any]) -> str:
+    return (
+        f"{report['cores']} cores, {report['concurrency']} messages on their way at once; load generator on the "
+        "same machine"
+    )
+
+
+def table(r: dict[str, Any]) -> list[str]:
+    """The lines of one result."""
+    new = f"{r['new']:.0%} from new people" if r["new"] else "all in running conversations"
+    lines = ["", f"{r['form']} · {r['channel']} ({new})"]
+    for title, p in (("", r["product"]), ("with history ", r.get("with_history"))):
+        if p is None:
+            continue
+        cpu = ", ".join(f"{k} {v}" for k, v in p["cpu_ms"].items())
+        half = p["half_load"]
+        lines += [
+            f"  {title}to the agent's socket   {p['rate']:>8} /s   CPU {p['cpu_ms_total']} ms a message ({cpu})",
+            (
+                f"  at half of it, {half['rate']} /s: accepted to socket {_spell(half['to_socket_ms'])}; "
+                f"sent to accepted {_spell(half['accepted_ms'])}"
+            ),
+            (
+                f"  at full load: accepted to socket {_spell(p['busy']['to_socket_ms'])}; sent to accepted "
+                f"{_spell(p['busy']['accepted_ms'])}"
+            ),
+            "  memory in MB, idle → after: "
+            + "; ".join(
+                f"{name} {_sizes(p['rss_mb']['idle'][name])} → {_sizes(sizes)}"
+                for name, sizes in p["rss_mb"]["after"].items()
+            ),
+            (
+                f"  {p['messages']} messages, {p['lost']} lost, {p['strangers']} doubled, {half['late']} waited "
+                f"for a connection, {p['warnings']} warnings logged"
+            ),
+        ]
+    if "writes" in r:
+        for name, title in (
+            ("writes", "same writes, bare driver"),
+            ("all_statements", "same SQL, bare driver"),
+            ("floor", "aiohttp + one insert"),
+        ):
+            b, q = r[name], r["ratios"]
+            note = ""
+            if name != "floor":
+                note = f"   {b['statements']} statements in {b['transactions']} transactions"
+                if b["different"]:
+                    note += f"   NOT THE SAME: {b['different']} statements touched other numbers of rows"
             lines.append(
-                f"  with {r['with_history']['history']} stored messages by without: rate {f['rate']}, p50 "
-                f"{f['p50']}, CPU {f['cpu']}"
+                f"  {title:<25}{b['rate']:>8} /s   CPU {b['cpu_ms']} ms   product/this: rate "
+                f"{q[f'rate_vs_{name}']}, CPU {q[f'cpu_vs_{name}']}{note}"
             )
-    return "\n".join(lines)
+        lines.append("  rows of a message: " + ", ".join(f"{k} {v:g}" for k, v in r["rows"].items()))
+    if "flatness" in r:
+        f = r["flatness"]
+        lines.append(
+            f"  with {r['with_history']['history']} stored messages by without: rate {f['rate']}, p50 "
+            f"{f['p50']}, CPU {f['cpu']}"
+        )
+    return lines
 
 
 def _spell(p: dict[str, float]) -> str:
@@ -325,7 +331,8 @@ def _sizes(values: list[float]) -> str:
 def main() -> int:
     args = parse_arguments()
     report = uvloop.run(run(args))
-    print(json.dumps(report, ensure_ascii=False) if args.json else table(report))
+    if args.json:
+        print(json.dumps(report, ensure_ascii=False))
     bad = any(
         p.get("lost") or p.get("strangers")
         for r in report["results"]
