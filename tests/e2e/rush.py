@@ -29,6 +29,8 @@ CALLERS, CALLS, EVENTS_OF_A_CALL = 16, 2, 4
 TOTAL = 3 * PEOPLE * TEXTS + CALLERS * CALLS * EVENTS_OF_A_CALL
 #: every so many customers of a channel get an answer while the rush is on
 _ANSWERED_EVERY = 3
+#: how often an agent looks at his offers; the machine shall be busy with customers, not with looking
+_LOOK_EVERY_S = 0.5
 WORKERS = ("olena", "dmytro", "maria", "pavlo", "sofia")
 
 
@@ -137,7 +139,7 @@ class Rush:
                     await who.be("online")
                 for offered in (await who.get("/me/offers"))["items"]:
                     await _accept(who, offered)
-            await asyncio.sleep(0.25)
+            await asyncio.sleep(_LOOK_EVERY_S)
 
     async def answer(self, who: Colleague) -> None:
         """Answer every so many customers once, until cancelled. Each reply is posted until it is acknowledged."""
@@ -149,7 +151,7 @@ class Rush:
                     text = f"answer to {row['contact']['name']}"
                     if number % _ANSWERED_EVERY == 0 and text not in self.replies:
                         self.replies[text] = await who.say(row["id"], text, client_id=text.replace(" ", "-"))
-            await asyncio.sleep(0.25)
+            await asyncio.sleep(2 * _LOOK_EVERY_S)
 
 
 async def _accept(who: Colleague, offered: dict[str, Any]) -> None:
