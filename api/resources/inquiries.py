@@ -86,7 +86,8 @@ class MessagesQuery(Query):
 class PostIn(In):
     text: Text = ""
     html: Text | None = None
-    client_id: ClientId
+    #: makes a repeated POST one message; programs may leave it out and send an Idempotency-Key instead
+    client_id: ClientId | None = None
     internal: bool = False
     reply_to_id: RowId | None = None
     attachments: Annotated[list[Annotated[str, Field(min_length=1, max_length=40)]], Field(max_length=20)] = (

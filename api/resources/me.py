@@ -101,6 +101,12 @@ async def set_presence(call: Call, uow: UnitOfWork, body: PresenceIn) -> Annotat
     return await load_presence(uow.conn, call.actor.agent_id)
 
 
+@routes.post("/me/presence")
+async def post_presence(call: Call, uow: UnitOfWork, body: PresenceIn) -> Annotated[Data, PresenceOut]:
+    """The same as PUT."""
+    return await set_presence(call, uow, body)
+
+
 @routes.post("/me/heartbeat")
 async def heartbeat(call: Call, uow: UnitOfWork) -> Annotated[Data, PresenceOut]:
     """Renew the lease on my presence; an open feed does it by itself."""
