@@ -306,7 +306,7 @@ def _message_values(
         "direction": "out" if by_agent else "in",
         "author_kind": "agent" if by_agent else "customer",
         "author_id": None if by_agent else person["id"],
-        "author_name": envelope.sender.display_name or person["name"],
+        "author_name": (envelope.sender.display_name or person["name"] or "")[:200] or None,
         "text": text,
         "quoted_text": envelope.quoted_text,
         "html": envelope.html,

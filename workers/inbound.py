@@ -5,7 +5,7 @@ job included. A crash anywhere leaves the row and its job as they were.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import puremagic
@@ -82,8 +82,32 @@ async def process(services: Services, job: JobRow) -> None:
     except Exception as failure:
         # Adapters promise never to raise; if one does, the row must not be lost nor block its lane.
         log.exception("parse_failed", channel=account["channel"], inbound_id=inbound_id)
-        error = f"{type(failure).__name__}: {failure}"
-    files = [await store_files(services, envelope) for envelope in envelopes]
+        error = _brief(failure)
+    try:
+        files = [await store_files(services, envelope) for envelope in envelopes]
+        await _conclude(services, job, inbound_id, account, envelopes, files, error)
+    except NotOurs:
+        raise
+    except Exception as failure:
+        if job.attempts < job.max_attempts:
+            raise
+        # The last try. A dead job alone would leave the row "received" for ever, where nobody looks for it.
+        log.exception("intake_failed", channel=account["channel"], inbound_id=inbound_id)
+        await _conclude(
+            services, job, inbound_id, account, [], [], f"could not be taken in: {_brief(failure)}"
+        )
+
+
+async def _conclude(
+    services: Services,
+    job: JobRow,
+    inbound_id: int,
+    account: Mapping[str, Any],
+    envelopes: Sequence[Envelope],
+    files: Sequence[Mapping[int, intake.StoredFile]],
+    error: str | None,
+) -> None:
+    """Everything that comes of a row, and the end of its job, in one transaction."""
     async with services.db.transaction() as uow:
         if not await job_table.still_mine(uow, job):
             raise NotOurs
@@ -100,6 +124,12 @@ async def process(services: Services, job: JobRow) -> None:
             else:
                 await inbound_rows.done(uow, inbound_id, "; ".join(n for n in notes if n) or None)
         await job_table.finish(uow, job)
+
+
+def _brief(failure: Exception) -> str:
+    """The kind of a failure and the first line of its text: what a supervisor can use."""
+    said = str(failure).strip().split("\n", 1)[0][:300]
+    return f"{type(failure).__name__}: {said}" if said else type(failure).__name__
 
 
 def read(row: Mapping[str, Any], account: Mapping[str, Any]) -> list[Envelope]:

@@ -7,8 +7,10 @@ from sqlalchemy import update
 
 from channels.contract import RawItem
 from crm_core import inbound_rows
-from crm_core.clock import SECOND, from_iso
+from crm_core.clock import HOUR, SECOND, from_iso
 from crm_core.db.engine import Database
+from crm_core.db.uow import UnitOfWork
+from crm_core.events import DomainEvent
 from crm_core.schema import attachment, call, contact, event, inbound, inquiry, message
 from crm_core.services import Services
 from routing.schema import callback
@@ -176,3 +178,42 @@ async def test_a_form_books_its_callback_and_a_trap_field_is_set_aside(
     assert promise["due_at"] == from_iso("2026-11-23T10:00:00Z") and promise["phone"] == "+380501234567"
     assert [i["kind"] for i in await rows(services.db, inquiry)] == ["lead"]
     assert [r["state"] for r in await rows(services.db, inbound)] == ["done", "quarantined"]
+
+
+async def test_a_name_longer_than_its_column_costs_no_message(
+    services: Services, runner: LocalRunner
+) -> None:
+    box = await an_inbox(services.db, "telegram")
+    long = {"id": 77, "is_bot": False, "first_name": "Н" * 5_000}
+    await store(services.db, box["id"], an_update(1, "доброго дня", **{"from": long}))
+    await until(lambda: done(services.db))
+    (said,) = await rows(services.db, message)
+    assert said["text"] == "доброго дня"
+    assert said["author_name"] == "Н" * 200
+
+
+async def test_what_fails_at_every_try_is_quarantined_and_can_be_replayed(
+    services: Services, runner: LocalRunner, clock: MovableClock
+) -> None:
+    broken = True
+
+    async def fail(uow: UnitOfWork, event: DomainEvent) -> None:
+        if broken:
+            raise ValueError("a rule of ours is broken\nwith details that nobody outside needs")
+
+    services.db.listeners = {"message.added": [fail]}
+    box = await an_inbox(services.db, "telegram")
+    await store(services.db, box["id"], an_update(1))
+
+    async def set_aside() -> Any:
+        clock.advance(2 * HOUR)  # over the longest pause between tries
+        return await rows(services.db, inbound, inbound.c.state == "quarantined")
+
+    (row,) = await until(set_aside)
+    assert row["error"] == "could not be taken in: ValueError: a rule of ours is broken"
+    assert not await rows(services.db, message)
+    broken = False
+    async with services.db.transaction() as uow:
+        await inbound_rows.replay(uow, row["id"], actor="agent:1")
+    await until(lambda: rows(services.db, inbound, inbound.c.state == "done"))
+    assert len(await rows(services.db, message)) == 1
