@@ -16,14 +16,16 @@ from crm_core.schema import inbox
 
 ROOT = Path(__file__).parent / "static"
 _YEAR = "public, max-age=31536000, immutable"
-#: Naive UI writes its styles into the page, so styles may be inline; scripts never
+#: Naive UI writes its styles into the page, so styles may be inline; scripts never. Pictures of other servers never
+#: load: a mail's frame inherits this, and a loaded picture tells its owner that the mail was read.
 _DESK_CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
     "font-src 'self'; connect-src 'self' {sockets}; media-src 'self' blob:; manifest-src 'self'; "
     "worker-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
+#: the widget sets its few dynamic styles through the CSSOM, so nothing may be inline
 _CHAT_CSP = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
     "font-src 'self'; connect-src 'self' {sockets}; media-src 'self' blob:; base-uri 'none'; "
     "form-action 'none'; frame-ancestors {ancestors}"
 )
@@ -75,8 +77,12 @@ class _Pages:
         if "\x00" in tail:
             return None
         base = (self.root / folder).resolve()
-        path = (base / tail).resolve()
-        return path if path.is_relative_to(base) and path.is_file() else None
+        try:
+            path = (base / tail).resolve()
+            return path if path.is_relative_to(base) and path.is_file() else None
+        except (OSError, ValueError):
+            # Longer than a file name may be, or not writable as one: no file of ours.
+            return None
 
     async def desk(self, request: web.Request) -> web.StreamResponse:
         tail = request.match_info.get("tail", "")

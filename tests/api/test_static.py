@@ -48,6 +48,9 @@ async def test_the_desk_answers_every_path_and_caches_only_hashed_files(
         "/desk/assets/%00",
     ):
         assert await (await client.get(path)).text() != "no", path
+    # A page of the desk by any name is the desk; a file of the chat by a name no file can have is not there.
+    assert (await client.get("/desk/" + "a" * 5_000)).status == 200
+    assert (await client.get("/chat/app/" + "a" * 5_000)).status == 404
     await client.close()
 
 
@@ -69,6 +72,7 @@ async def test_the_chat_frame_may_only_stand_on_allowed_sites(
         page = await client.get(f"/chat/app/?inbox={key}")
         assert page.status == 200
         assert page.headers["Content-Security-Policy"].endswith(policy)
+        assert "unsafe-inline" not in page.headers["Content-Security-Policy"]
     loader = await client.get("/widget.js")
     assert loader.status == 200 and loader.content_type == "text/javascript"
     demo = await (await client.get("/demo/chat")).text()
