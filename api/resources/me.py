@@ -104,7 +104,8 @@ async def set_presence(call: Call, uow: UnitOfWork, body: PresenceIn) -> Annotat
 @routes.post("/me/presence")
 async def post_presence(call: Call, uow: UnitOfWork, body: PresenceIn) -> Annotated[Data, PresenceOut]:
     """The same as PUT."""
-    return await set_presence(call, uow, body)
+    await presence.set_presence(uow, call.actor.agent_id, body.presence)
+    return await load_presence(uow.conn, call.actor.agent_id)
 
 
 @routes.post("/me/heartbeat")
