@@ -162,14 +162,22 @@ export interface Inquiry {
   created_at: Iso
   updated_at: Iso
   solved_at: Iso | null
-  last_message: { text: string; at: Iso; author_kind: AuthorKind } | null
+  last_message: { text: string; at: Iso; author_kind: AuthorKind; direction: 'in' | 'out' | 'internal' } | null
   unread: boolean
   sla: SlaClock[]
   version?: number
 }
 
+/** A file just uploaded and not yet part of a message: its id is an opaque name, to be given back in `attachments`. */
+export interface Upload {
+  id: string
+  name: string
+  mime: string
+  size: number
+}
+
 export interface Attachment {
-  /** A number in messages, an opaque name for a file just uploaded. */
+  /** A number in a message; an upload's name in words of ours that the server does not have yet. */
   id: number | string
   name: string
   mime: string

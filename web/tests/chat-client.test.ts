@@ -406,6 +406,27 @@ describe('the line', () => {
   })
 })
 
+describe('a lost network', () => {
+  it('is shown at once, and what was said meanwhile goes out once when it is back', async () => {
+    const chat = await started()
+    ready()
+    const first = net.last
+    chat.lost()
+    expect(chat.link).toBe('offline')
+    const id = chat.say('are you there?')
+    expect(first.sent.filter((f) => f['type'] === 'message')).toHaveLength(0)
+    chat.nudge()
+    ready()
+    expect(net.last).not.toBe(first)
+    expect(chat.link).toBe('live')
+    expect(said().map((f) => f['client_id'])).toEqual([id])
+    chat.lost()
+    chat.lost()
+    timers.advance(5_000)
+    expect(net.sockets).toHaveLength(3)
+  })
+})
+
 describe('an event stream', () => {
   it('is cut into frames wherever the pieces end, with any line ends', () => {
     const parser = new SseParser()

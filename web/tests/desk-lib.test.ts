@@ -2,7 +2,8 @@ import { describe, expect, it } from 'vitest'
 import type { Inquiry } from '../shared/api'
 import { linkify } from '../shared/linkify'
 import { ApiError, Http, withQuery } from '../shared/http'
-import { ACTIVE, belongs, ordered, toQuery, type ListFilter } from '../desk/lib/views'
+import { isOwnImage, namesRemoteImages } from '../desk/lib/mailimages'
+import { ACTIVE, belongs, ordered, settledRead, toQuery, type ListFilter } from '../desk/lib/views'
 import { offsetMs, pickerToWall, toInstant, toWall, wallToPicker, zoneKnown } from '../desk/lib/zones'
 import { safeOrigin, subjectOf } from '../widget/app/host'
 
@@ -146,4 +147,31 @@ describe('the HTTP client', () => {
   it('leaves empty parameters out and joins lists', () => {
     expect(withQuery('/a', { q: '', n: null, s: ['new', 'open'], e: [], id: 0 })).toBe('/a?s=new%2Copen&id=0')
   })
+})
+
+describe('what has been read', () => {
+  const last = (at: string) => ({ text: 'x', at, author_kind: 'customer' as const, direction: 'in' as const })
+  const [t1, t2] = ['2026-11-22T00:00:01.000Z', '2026-11-22T00:00:02.000Z']
+
+  it('stays read when an older answer arrives late, and is unread again with newer words', () => {
+    const late = anInquiry({ unread: true, last_message: last(t1) })
+    expect(settledRead(late, t1).unread).toBe(false)
+    expect(settledRead(anInquiry({ unread: true, last_message: last(t2) }), t1).unread).toBe(true)
+    expect(settledRead(late, undefined)).toBe(late)
+    const read = anInquiry({ last_message: last(t1) })
+    expect(settledRead(read, t2)).toBe(read)
+  })
+})
+
+describe('pictures of a mail', () => {
+  it.each([
+    ['data:image/png;base64,AA', true], ['/api/v1/attachments/5', true], ['https://spy.example/1.gif', false], ['//spy.example/1.gif', false],
+    ['/\\spy.example/1.gif', false], ['HTTP://spy.example', false], ['data:text/html,x', false], ['cid:logo', false], ['', false],
+  ])('shows %s: %s', (source, shown) => expect(isOwnImage(source)).toBe(shown))
+
+  it.each([
+    ['<p>Hello</p>', false], ['<img src="data:image/png;base64,AA">', false], ['<img alt="x" src="https://a.example/p.png">', true],
+    ["<IMG SRC='//a.example/p.png'>", true], ['<img src=http://a.example/p.png width=1>', true], ['<a href="https://a.example">x</a>', false],
+    ['<img data-n="1"><img class="a" src="https://a.example/p">', true],
+  ])('tells whether any is left out of %s: %s', (html, left) => expect(namesRemoteImages(html)).toBe(left))
 })

@@ -42,6 +42,15 @@ export function belongs(inquiry: Inquiry, filter: ListFilter, myId: number): boo
   return filter.q.trim() ? null : true
 }
 
+/**
+ * A fetched inquiry as the screen knows better: an answer that was under way while we told the server what we have read
+ * still says unread, and nothing would ever correct it. `readAt` is the moment of the last message we have read.
+ */
+export function settledRead(inquiry: Inquiry, readAt: string | undefined): Inquiry {
+  if (!inquiry.unread || readAt === undefined || (inquiry.last_message?.at ?? '') > readAt) return inquiry
+  return { ...inquiry, unread: false }
+}
+
 export function dueMs(inquiry: Inquiry): number {
   const clock = nearestClock(inquiry.sla)
   return clock?.due_at ? Date.parse(clock.due_at) : Number.POSITIVE_INFINITY

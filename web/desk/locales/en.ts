@@ -16,6 +16,7 @@ const en = {
   },
   scope: { mine: 'Mine', queue: 'Queue', all: 'All' },
   list: {
+    attachment: 'Attachment',
     filters: 'Filters', kind: 'Kind', anyKind: 'Tickets and leads', status: 'Status', channel: 'Channel', anyChannel: 'All channels',
     team: 'Team', anyTeam: 'All teams', everything: 'Everything', search: 'Search in the list',
     sortUpdated: 'Newest first', sortDue: 'Deadline first', empty: 'Nothing here', emptyMine: 'You have nothing to do right now.',
@@ -44,7 +45,7 @@ const en = {
   },
   thread: {
     pick: 'Choose an inquiry from the list', pickHint: 'Keys j and k move through it', loading: 'Loading…', gone: 'This inquiry cannot be opened.',
-    empty: 'No messages yet', quoted: 'Quoted text', hideQuoted: 'Hide quoted text', showImages: 'Show remote images', typing: '{name} is typing…', someone: 'Someone',
+    empty: 'No messages yet', quoted: 'Quoted text', hideQuoted: 'Hide quoted text', noImages: 'Images kept on other servers are not loaded.', typing: '{name} is typing…', someone: 'Someone',
     messages: 'Messages', note: 'Internal note', bot: 'bot', customer: 'Customer', today: 'Today', yesterday: 'Yesterday', newBelow: 'New messages below', original: 'Show as text',
     asHtml: 'Show formatted', inboundCall: 'Incoming call', outboundCall: 'Outgoing call', talk: 'talk {time}', wait: 'waited {time}', recording: 'Recording', close: 'Close the panel',
     details: 'Details', back: 'Back to the list', attachmentBlocked: 'not stored', edited: 'edited',
@@ -80,6 +81,7 @@ const en = {
   callbackState: { scheduled: 'Scheduled', due: 'Due', offered: 'Offered', dialling: 'Dialling', done: 'Done', cancelled: 'Cancelled', escalated: 'Escalated' },
   callOutcome: { answered: 'Answered', busy: 'Busy', no_answer: 'No answer', machine: 'Answering machine', rejected: 'Rejected', failed: 'Call failed', invalid_number: 'Invalid number' },
   contacts: {
+    visitor: 'Web chat visitor',
     title: 'Contacts', search: 'Name, phone, email', empty: 'No contacts found', identities: 'Addresses', timeline: 'Timeline', inquiries: 'Inquiries', edit: 'Edit contact', name: 'Name', zone: 'Time zone', locale: 'Language', since: 'Customer since {date}', unnamed: 'No name',
     message: 'Message', call: 'Call', inquiry: 'Inquiry', callback: 'Callback', event: 'Event', more: 'Earlier', attributes: 'Details', mergedInto: 'Merged into another card', openMerged: 'Open that card', proof: 'Known from',
   },
@@ -92,6 +94,7 @@ const en = {
     replayed: 'Sent through again.', discardedNow: 'Discarded. The raw copy stays until it is cleaned up.', empty: 'Nothing here', error: 'Error', inbox: 'Inbox', size: 'Size', at: 'Received', key: 'Key', headers: 'Headers', body: 'Body', binary: 'Binary content, shown as base64', discardAsk: 'Discard this item? It will not become a message.', all: 'All', noBody: 'The body is empty', anyInbox: 'All inboxes',
   },
   admin: {
+    anyOther: 'Any other',
     title: 'Settings', inboxes: 'Inboxes', teams: 'Teams', agents: 'People', policies: 'SLA policies', name: 'Name', channel: 'Channel', key: 'Key', health: 'Health', enabled: 'Enabled', team: 'Team', defaultKind: 'Makes', hook: 'Webhook address', email: 'Email', role: 'Role', languages: 'Languages', skills: 'Skills',
     active: 'Active', extension: 'Extension', presence: 'Presence', conditions: 'Conditions', targets: 'Targets', version: 'Version', readOnly: 'Only an administrator may change this.', newAgent: 'Add a person', password: 'Password', address: 'Address', calendar: 'Calendar', business: 'business hours', minutes: '{n} min', members: 'People', always: 'every inquiry', config: 'Configuration', position: 'Order', editSkills: 'name:level, comma separated',
   },

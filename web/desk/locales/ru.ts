@@ -18,6 +18,7 @@ const ru: Messages = {
   },
   scope: { mine: 'Мои', queue: 'Очередь', all: 'Все' },
   list: {
+    attachment: 'Вложение',
     filters: 'Фильтры', kind: 'Вид', anyKind: 'Заявки и лиды', status: 'Статус', channel: 'Канал', anyChannel: 'Все каналы',
     team: 'Команда', anyTeam: 'Все команды', everything: 'Все статусы', search: 'Поиск в списке',
     sortUpdated: 'Сначала новые', sortDue: 'Сначала срочные', empty: 'Здесь пусто', emptyMine: 'Сейчас для вас работы нет.',
@@ -47,7 +48,7 @@ const ru: Messages = {
   },
   thread: {
     pick: 'Выберите обращение из списка', pickHint: 'Клавиши j и k двигают список', loading: 'Загружаем…', gone: 'Это обращение нельзя открыть.',
-    empty: 'Сообщений ещё нет', quoted: 'Цитируемый текст', hideQuoted: 'Скрыть цитату', showImages: 'Показать изображения из сети', typing: '{name} печатает…', someone: 'Кто-то',
+    empty: 'Сообщений ещё нет', quoted: 'Цитируемый текст', hideQuoted: 'Скрыть цитату', noImages: 'Изображения с других серверов не загружаются.', typing: '{name} печатает…', someone: 'Кто-то',
     messages: 'Сообщения', note: 'Внутренняя заметка', bot: 'бот', customer: 'Клиент', today: 'Сегодня', yesterday: 'Вчера', newBelow: 'Ниже новые сообщения', original: 'Показать текст',
     asHtml: 'Показать оформление', inboundCall: 'Входящий звонок', outboundCall: 'Исходящий звонок', talk: 'разговор {time}', wait: 'ожидание {time}', recording: 'Запись', close: 'Закрыть панель',
     details: 'Подробности', back: 'К списку', attachmentBlocked: 'не сохранено', edited: 'изменено',
@@ -83,6 +84,7 @@ const ru: Messages = {
   callbackState: { scheduled: 'Запланирован', due: 'Пора звонить', offered: 'Предложен', dialling: 'Набираем', done: 'Выполнен', cancelled: 'Отменён', escalated: 'Эскалирован' },
   callOutcome: { answered: 'Ответили', busy: 'Занято', no_answer: 'Нет ответа', machine: 'Автоответчик', rejected: 'Отклонён', failed: 'Сбой звонка', invalid_number: 'Неверный номер' },
   contacts: {
+    visitor: 'Посетитель чата',
     title: 'Контакты', search: 'Имя, телефон, почта', empty: 'Контактов не найдено', identities: 'Адреса', timeline: 'Лента событий', inquiries: 'Обращения', edit: 'Изменить контакт', name: 'Имя', zone: 'Часовой пояс', locale: 'Язык', since: 'Клиент с {date}', unnamed: 'Без имени',
     message: 'Сообщение', call: 'Звонок', inquiry: 'Обращение', callback: 'Обратный звонок', event: 'Событие', more: 'Раньше', attributes: 'Подробности', mergedInto: 'Объединён с другой карточкой', openMerged: 'Открыть ту карточку', proof: 'Известно из',
   },
@@ -95,6 +97,7 @@ const ru: Messages = {
     replayed: 'Отправлено на повторную обработку.', discardedNow: 'Отброшено. Исходная копия остаётся до плановой очистки.', empty: 'Здесь пусто', error: 'Ошибка', inbox: 'Канал', size: 'Размер', at: 'Получено', key: 'Ключ', headers: 'Заголовки', body: 'Содержимое', binary: 'Двоичное содержимое, показано как base64', discardAsk: 'Отбросить? Это не станет сообщением.', all: 'Все', noBody: 'Содержимое пустое', anyInbox: 'Все каналы',
   },
   admin: {
+    anyOther: 'Любой другой',
     title: 'Настройки', inboxes: 'Каналы', teams: 'Команды', agents: 'Люди', policies: 'Правила SLA', name: 'Название', channel: 'Канал', key: 'Ключ', health: 'Состояние', enabled: 'Включён', team: 'Команда', defaultKind: 'Создаёт', hook: 'Адрес вебхука', email: 'Электронная почта', role: 'Роль', languages: 'Языки', skills: 'Навыки',
     active: 'Работает', extension: 'Внутренний номер', presence: 'Доступность', conditions: 'Условия', targets: 'Нормы', version: 'Версия', readOnly: 'Изменять может только администратор.', newAgent: 'Добавить человека', password: 'Пароль', address: 'Адрес', calendar: 'Календарь', business: 'рабочее время', minutes: '{n} мин', members: 'Люди', always: 'каждое обращение', config: 'Параметры', position: 'Порядок', editSkills: 'название:уровень, через запятую',
   },

@@ -18,6 +18,7 @@ const uk: Messages = {
   },
   scope: { mine: 'Мої', queue: 'Черга', all: 'Усі' },
   list: {
+    attachment: 'Вкладення',
     filters: 'Фільтри', kind: 'Вид', anyKind: 'Заявки та ліди', status: 'Статус', channel: 'Канал', anyChannel: 'Усі канали',
     team: 'Команда', anyTeam: 'Усі команди', everything: 'Усі статуси', search: 'Пошук у списку',
     sortUpdated: 'Спершу нові', sortDue: 'Спершу термінові', empty: 'Тут порожньо', emptyMine: 'Наразі для вас роботи немає.',
@@ -47,7 +48,7 @@ const uk: Messages = {
   },
   thread: {
     pick: 'Виберіть звернення зі списку', pickHint: 'Клавіші j та k рухають списком', loading: 'Завантажуємо…', gone: 'Це звернення не можна відкрити.',
-    empty: 'Повідомлень ще немає', quoted: 'Цитований текст', hideQuoted: 'Сховати цитату', showImages: 'Показати зображення з мережі', typing: '{name} пише…', someone: 'Хтось',
+    empty: 'Повідомлень ще немає', quoted: 'Цитований текст', hideQuoted: 'Сховати цитату', noImages: 'Зображення з інших серверів не завантажуються.', typing: '{name} пише…', someone: 'Хтось',
     messages: 'Повідомлення', note: 'Внутрішня нотатка', bot: 'бот', customer: 'Клієнт', today: 'Сьогодні', yesterday: 'Учора', newBelow: 'Нижче нові повідомлення', original: 'Показати текст',
     asHtml: 'Показати оформлення', inboundCall: 'Вхідний дзвінок', outboundCall: 'Вихідний дзвінок', talk: 'розмова {time}', wait: 'очікування {time}', recording: 'Запис', close: 'Закрити панель',
     details: 'Подробиці', back: 'До списку', attachmentBlocked: 'не збережено', edited: 'змінено',
@@ -83,6 +84,7 @@ const uk: Messages = {
   callbackState: { scheduled: 'Заплановано', due: 'Час дзвонити', offered: 'Запропоновано', dialling: 'Набираємо', done: 'Виконано', cancelled: 'Скасовано', escalated: 'Ескальовано' },
   callOutcome: { answered: 'Відповіли', busy: 'Зайнято', no_answer: 'Немає відповіді', machine: 'Автовідповідач', rejected: 'Відхилено', failed: 'Збій дзвінка', invalid_number: 'Неправильний номер' },
   contacts: {
+    visitor: 'Відвідувач чату',
     title: 'Контакти', search: 'Ім’я, телефон, пошта', empty: 'Контактів не знайдено', identities: 'Адреси', timeline: 'Стрічка подій', inquiries: 'Звернення', edit: 'Змінити контакт', name: 'Ім’я', zone: 'Часовий пояс', locale: 'Мова', since: 'Клієнт від {date}', unnamed: 'Без імені',
     message: 'Повідомлення', call: 'Дзвінок', inquiry: 'Звернення', callback: 'Зворотний дзвінок', event: 'Подія', more: 'Раніше', attributes: 'Подробиці', mergedInto: 'Об’єднано з іншою карткою', openMerged: 'Відкрити ту картку', proof: 'Відомо з',
   },
@@ -95,6 +97,7 @@ const uk: Messages = {
     replayed: 'Надіслано на повторне опрацювання.', discardedNow: 'Відкинуто. Первісна копія лишається до планового очищення.', empty: 'Тут порожньо', error: 'Помилка', inbox: 'Канал', size: 'Розмір', at: 'Отримано', key: 'Ключ', headers: 'Заголовки', body: 'Вміст', binary: 'Двійковий вміст, показано як base64', discardAsk: 'Відкинути? Це не стане повідомленням.', all: 'Усі', noBody: 'Вміст порожній', anyInbox: 'Усі канали',
   },
   admin: {
+    anyOther: 'Будь-який інший',
     title: 'Налаштування', inboxes: 'Канали', teams: 'Команди', agents: 'Люди', policies: 'Правила SLA', name: 'Назва', channel: 'Канал', key: 'Ключ', health: 'Стан', enabled: 'Увімкнено', team: 'Команда', defaultKind: 'Створює', hook: 'Адреса вебхука', email: 'Електронна пошта', role: 'Роль', languages: 'Мови', skills: 'Навички',
     active: 'Працює', extension: 'Внутрішній номер', presence: 'Доступність', conditions: 'Умови', targets: 'Норми', version: 'Версія', readOnly: 'Змінювати може лише адміністратор.', newAgent: 'Додати людину', password: 'Пароль', address: 'Адреса', calendar: 'Календар', business: 'робочий час', minutes: '{n} хв', members: 'Люди', always: 'кожне звернення', config: 'Параметри', position: 'Порядок', editSkills: 'назва:рівень, через кому',
   },

@@ -3,7 +3,7 @@
 import { defineStore } from 'pinia'
 import { computed, reactive, ref, shallowRef, triggerRef } from 'vue'
 import type { FeedEvent, Inquiry, Message, Page } from '../../shared/api'
-import { ACTIVE, belongs, ordered, toQuery, type ListFilter } from '../lib/views'
+import { ACTIVE, belongs, ordered, settledRead, toQuery, type ListFilter } from '../lib/views'
 import { api } from './http'
 import { useLive } from './live'
 import { useNotices } from './notices'
@@ -81,7 +81,8 @@ export const useInquiries = defineStore('inquiries', () => {
   }
 
   /** Takes a fresh copy of an inquiry from anywhere and settles whether the list shows it. */
-  function take(inquiry: Inquiry): void {
+  function take(fetched: Inquiry): void {
+    const inquiry = settledRead(fetched, readUpTo.get(fetched.id))
     byId.value.set(inquiry.id, inquiry)
     triggerRef(byId)
     const verdict = belongs(inquiry, filter, useSession().agent?.id ?? 0)
@@ -98,6 +99,8 @@ export const useInquiries = defineStore('inquiries', () => {
     return inquiry
   }
 
+  /** Moment of the last message when its inquiry was marked read. */
+  const readUpTo = new Map<number, string>()
   const lines = new Map<number, Promise<unknown>>()
 
   /** Changes of one inquiry go one after the other: the second must carry the version the first one made. */
@@ -126,6 +129,7 @@ export const useInquiries = defineStore('inquiries', () => {
   function markRead(id: number): void {
     const inquiry = byId.value.get(id)
     if (!inquiry?.unread) return
+    readUpTo.set(id, inquiry.last_message?.at ?? '')
     byId.value.set(id, { ...inquiry, unread: false })
     triggerRef(byId)
   }
@@ -170,10 +174,9 @@ export const useInquiries = defineStore('inquiries', () => {
         ...inquiry,
         updated_at: event.at,
         unread: inquiry.unread || fromCustomer,
-        last_message:
-          message.direction === 'internal'
-            ? inquiry.last_message
-            : { text: message.text, at: message.created_at, author_kind: message.author.kind },
+        last_message: {
+          text: message.text, at: message.created_at, author_kind: message.author.kind, direction: message.direction,
+        },
       })
       triggerRef(byId)
       // Status and SLA clocks follow from the message; ask for them once the burst is over.

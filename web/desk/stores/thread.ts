@@ -2,7 +2,7 @@
 
 import { defineStore } from 'pinia'
 import { ref, shallowRef } from 'vue'
-import type { Attachment, FeedEvent, InquiryStatus, Message, MessageState, Page } from '../../shared/api'
+import type { FeedEvent, InquiryStatus, Message, MessageState, Page, Upload } from '../../shared/api'
 import { uuid } from '../../shared/timers'
 import { ThreadLog, type ShownMessage } from '../lib/threadlog'
 import { api } from './http'
@@ -14,7 +14,7 @@ import { useSession } from './session'
 export interface Draft {
   text: string
   internal: boolean
-  attachments: Attachment[]
+  attachments: Upload[]
   replyTo: number | null
   statusAfter: InquiryStatus | null
 }

@@ -143,6 +143,14 @@ export class ChatClient {
     else this.connect()
   }
 
+  /** The browser says the network is gone. The socket may not notice for minutes; the visitor should know now. */
+  lost(): void {
+    if (this.stopped || this.phase !== 'chat' || this.link === 'offline') return
+    this.stream?.close()
+    this.stream = null
+    this.ended({ code: 0 }, true)
+  }
+
   say(text: string, extra: { action?: string; attachments?: ChatAttachment[] } = {}): string {
     const out: Outgoing = { client_id: uuid(), text, at: new Date(this.now()).toISOString() }
     if (extra.action !== undefined) out.action = extra.action

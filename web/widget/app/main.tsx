@@ -131,6 +131,7 @@ document.addEventListener('visibilitychange', () => {
 })
 addEventListener('focus', draw)
 addEventListener('online', () => client?.nudge())
+addEventListener('offline', () => client?.lost())
 
 void (async () => {
   init = await host.greet()

@@ -17,6 +17,7 @@ export default {
   send: 'Send',
   attach: 'Attach a file',
   attachTooBig: 'The file is too big. The limit is {limit}.',
+  attachEmpty: 'The file is empty.',
   attachFailed: 'The file could not be uploaded.',
   uploading: 'Uploading…',
   removeFile: 'Remove {name}',

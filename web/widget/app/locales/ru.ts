@@ -19,6 +19,7 @@ export default {
   send: 'Отправить',
   attach: 'Прикрепить файл',
   attachTooBig: 'Файл слишком большой. Ограничение: {limit}.',
+  attachEmpty: 'Файл пустой.',
   attachFailed: 'Не удалось загрузить файл.',
   uploading: 'Загружаем…',
   removeFile: 'Убрать {name}',

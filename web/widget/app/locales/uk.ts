@@ -19,6 +19,7 @@ export default {
   send: 'Надіслати',
   attach: 'Додати файл',
   attachTooBig: 'Файл завеликий. Обмеження: {limit}.',
+  attachEmpty: 'Файл порожній.',
   attachFailed: 'Не вдалося завантажити файл.',
   uploading: 'Завантажуємо…',
   removeFile: 'Прибрати {name}',

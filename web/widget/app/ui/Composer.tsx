@@ -35,6 +35,10 @@ export function Composer({ client, t }: { client: ChatClient; t: Translate }) {
         setProblem(t('attachTooBig', { limit: fileSize(limit) }))
         continue
       }
+      if (file.size === 0) {
+        setProblem(t('attachEmpty'))
+        continue
+      }
       setBusy((n) => n + 1)
       try {
         const stored = await client.upload(file)
