@@ -41,7 +41,7 @@ async def say(call: Call, session: ChatSession, frame: Mapping[str, Any]) -> tup
         uploads = await _uploads(uow, session, frame.get("attachments"))
         first = not session.facts.get("fields_taken")
         body = {key: frame[key] for key in _FRAME_KEYS if frame.get(key) is not None}
-        body["action"] = _action(body.get("action"))
+        body["action"] = _action(body.get("action"), body.get("text"))
         body["locale"] = session.locale
         body["fields"] = (
             {**(session.facts.get("fields") or {}), **body.get("fields", {})} if first else body.get("fields")
@@ -134,9 +134,13 @@ async def _said_already(call: Call, session: ChatSession, client_id: object) -> 
     return {**row, "attachments": []} if row is not None else None
 
 
-def _action(value: object) -> object:
-    """A pressed button: its value, or `{value, label}`."""
-    return {"value": value, "label": value} if isinstance(value, str) else value
+def _action(value: object, text: object) -> object:
+    """A pressed button: its value, or `{value, label}`. The words sent beside a bare value are what stood on it:
+    people on both sides must see those, not the bot's own sign.
+    """
+    if not isinstance(value, str):
+        return value
+    return {"value": value, "label": text if isinstance(text, str) and text.strip() else value}
 
 
 async def _uploads(uow: UnitOfWork, session: ChatSession, ids: object) -> Sequence[Mapping[str, Any]]:

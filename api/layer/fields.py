@@ -56,6 +56,13 @@ class PageQuery(Query):
     cursor: Annotated[str, Field(max_length=600)] | None = None
 
 
+class ShortQuery(Query):
+    """Of a list that is short by nature (teams, inboxes): whole unless a page size is asked for."""
+
+    limit: Annotated[int, Field(ge=1, le=200)] | None = None
+    cursor: Annotated[str, Field(max_length=600)] | None = None
+
+
 def _instant(value: object) -> int:
     if not isinstance(value, str):
         # pydantic turns a ValueError into a complaint, a TypeError would escape it.

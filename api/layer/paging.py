@@ -55,6 +55,27 @@ def page_of(
     return statement.order_by(*(c.desc() if down else c.asc() for c, down in order)).limit(limit + 1)
 
 
+def page_in_memory(
+    items: Sequence[dict[str, Any]],
+    *,
+    cursor: str | None,
+    limit: int | None,
+    key: Callable[[Mapping[Any, Any]], tuple[Any, ...]],
+) -> dict[str, Any]:
+    """A page of a list that is loaded whole anyway, in the order of `key`, whose last part must be unique.
+
+    Ordered here, as databases order text by their own rules. Raises Invalid for a cursor of another list.
+    """
+    ordered = sorted(items, key=key)
+    if cursor is not None:
+        # Without any item the kinds are unknown, but so is what a cursor could skip.
+        kinds = [type(part) for part in key(ordered[0])] if ordered else []
+        behind = tuple(decode_cursor(cursor, kinds)) if ordered else ()
+        ordered = [item for item in ordered if key(item) > behind]
+    rows, following = cut(ordered, limit if limit is not None else len(ordered), key)
+    return {"items": rows, "next": following}
+
+
 def cut(
     rows: Sequence[Mapping[Any, Any]], limit: int, key: Callable[[Mapping[Any, Any]], Sequence[int | str]]
 ) -> tuple[list[Any], str | None]:

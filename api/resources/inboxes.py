@@ -9,7 +9,8 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.keys import INBOXES
-from api.layer.fields import In, InstantOut, OpenOut, Out, Page, RowId
+from api.layer.fields import In, InstantOut, OpenOut, Out, Page, RowId, ShortQuery
+from api.layer.paging import page_in_memory
 from api.layer.routes import Call, Data, Routes
 from channels import CHANNEL_KEYS, get_channel
 from crm_core.access import Actor
@@ -144,15 +145,15 @@ def _health(row: Mapping[Any, Any], state: Mapping[Any, Any] | None, now: int) -
 
 
 @routes.get("/inboxes")
-async def list_inboxes(call: Call, conn: AsyncConnection) -> Annotated[Data, Page[InboxOut]]:
+async def list_inboxes(
+    call: Call, conn: AsyncConnection, query: ShortQuery
+) -> Annotated[Data, Page[InboxOut]]:
     """All connected accounts with their health."""
     rows = (await conn.execute(select(inbox).order_by(inbox.c.id))).mappings().all()
     states = {s["inbox_id"]: s for s in (await conn.execute(select(inbox_state))).mappings()}
     settings = call.services.settings
-    return {
-        "items": [show_inbox(r, states.get(r["id"]), call.actor, settings, call.now) for r in rows],
-        "next": None,
-    }
+    items = [show_inbox(r, states.get(r["id"]), call.actor, settings, call.now) for r in rows]
+    return page_in_memory(items, cursor=query.cursor, limit=query.limit, key=lambda r: (r["id"],))
 
 
 @routes.get("/channels", role="admin")

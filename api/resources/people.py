@@ -9,7 +9,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.auth.passwords import PASSWORDS
-from api.layer.fields import In, Name, Page, Query, RowId
+from api.layer.fields import In, Name, Page, RowId, ShortQuery
+from api.layer.paging import page_in_memory
 from api.layer.routes import Call, Data, Routes
 from api.resources.people_shapes import AgentOut, TeamOut, load_agents, load_teams
 from crm_core.db.uow import UnitOfWork
@@ -70,14 +71,14 @@ class TeamChangeIn(In):
     active: bool | None = None
 
 
-class AgentsQuery(Query):
+class AgentsQuery(ShortQuery):
     team_id: RowId | None = None
     active: bool | None = None
 
 
 @routes.get("/agents")
 async def list_agents(conn: AsyncConnection, query: AgentsQuery) -> Annotated[Data, Page[AgentOut]]:
-    """All agents with where they stand. One installation has hundreds, so there are no pages."""
+    """All agents with where they stand, by name. One installation has hundreds: all at once unless `limit` is given."""
     found = await load_agents(conn)
     items = [
         a
@@ -85,7 +86,11 @@ async def list_agents(conn: AsyncConnection, query: AgentsQuery) -> Annotated[Da
         if (query.team_id is None or query.team_id in a["teams"])
         and (query.active is None or a["active"] == query.active)
     ]
-    return {"items": items, "next": None}
+    return page_in_memory(items, cursor=query.cursor, limit=query.limit, key=_by_name)
+
+
+def _by_name(row: Mapping[Any, Any]) -> tuple[str, int]:
+    return (row["name"].casefold(), row["id"])
 
 
 @routes.get("/agents/{id}")
@@ -224,9 +229,9 @@ async def _set_teams(uow: UnitOfWork, agent_id: int, ids: Sequence[int]) -> None
 
 
 @routes.get("/teams")
-async def list_teams(conn: AsyncConnection) -> Annotated[Data, Page[TeamOut]]:
-    """All teams with their members."""
-    return {"items": await load_teams(conn), "next": None}
+async def list_teams(conn: AsyncConnection, query: ShortQuery) -> Annotated[Data, Page[TeamOut]]:
+    """All teams with their members, by name."""
+    return page_in_memory(await load_teams(conn), cursor=query.cursor, limit=query.limit, key=_by_name)
 
 
 @routes.get("/teams/{id}")

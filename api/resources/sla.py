@@ -6,8 +6,8 @@ from pydantic import Field
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from api.layer.fields import Comma, In, InstantOut, OpenOut, Out, Page, PageQuery, RowId
-from api.layer.paging import cut, page_of
+from api.layer.fields import Comma, In, InstantOut, OpenOut, Out, Page, PageQuery, RowId, ShortQuery
+from api.layer.paging import cut, page_in_memory, page_of
 from api.layer.routes import Call, Data, Routes
 from api.resources.inquiry_shapes import ClockOut
 from crm_core.access import access_inquiry, readable_inquiries
@@ -138,14 +138,17 @@ def _policy(row: Any) -> Data:
 
 
 @routes.get("/sla/policies")
-async def list_policies(conn: AsyncConnection) -> Annotated[Data, Page[PolicyOut]]:
+async def list_policies(conn: AsyncConnection, query: ShortQuery) -> Annotated[Data, Page[PolicyOut]]:
     """The policies in force, in the order in which they are tried."""
     rows = (
         await conn.execute(
             select(sla_policy).where(sla_policy.c.current).order_by(sla_policy.c.position, sla_policy.c.id)
         )
     ).mappings()
-    return {"items": [_policy(r) for r in rows], "next": None}
+    items = [_policy(r) for r in rows]
+    return page_in_memory(
+        items, cursor=query.cursor, limit=query.limit, key=lambda r: (r["position"], r["id"])
+    )
 
 
 @routes.post("/sla/policies", role="admin", status=201)
@@ -192,10 +195,13 @@ def _calendar(row: Any) -> Data:
 
 
 @routes.get("/calendars")
-async def list_calendars(conn: AsyncConnection) -> Annotated[Data, Page[CalendarOut]]:
+async def list_calendars(conn: AsyncConnection, query: ShortQuery) -> Annotated[Data, Page[CalendarOut]]:
     """Working hours."""
     rows = (await conn.execute(select(calendar).order_by(calendar.c.name))).mappings()
-    return {"items": [_calendar(r) for r in rows], "next": None}
+    items = [_calendar(r) for r in rows]
+    return page_in_memory(
+        items, cursor=query.cursor, limit=query.limit, key=lambda r: (r["name"].casefold(), r["id"])
+    )
 
 
 @routes.post("/calendars", role="admin", status=201)

@@ -452,3 +452,10 @@ async def test_agents_and_visitor_see_each_other_typing(site: Desk, visitor: Vis
     async with site.db.reading() as conn:
         assert (await conn.execute(select(conversation.c.last_seq))).scalar() == 1
         assert len((await conn.execute(select(message.c.id))).all()) == 1
+
+
+async def test_a_pressed_button_shows_the_words_that_stood_on_it(site: Desk, visitor: Visitor):
+    await visitor.say("Hello")
+    await visitor.say("My booking", "b-1", action="f:123:booking")
+    await visitor.say("", "b-2", action="f:123:other")
+    assert [m["text"] for m in await visitor.thread()] == ["Hello", "My booking", "f:123:other"]

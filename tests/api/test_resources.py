@@ -1,5 +1,6 @@
 """The rest of the API on a live system: work offered and taken, promises to call, people, accounts, raw rows, log."""
 
+import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -7,6 +8,7 @@ import aiohttp
 import pytest
 from sqlalchemy import func, select
 
+from crm_core import messages
 from crm_core.db.engine import Database
 from crm_core.schema import agent_skill, event, inbound, job
 from routing import listeners as routing_listeners
@@ -340,3 +342,47 @@ async def test_files_are_for_those_who_may_read_the_message(live: Desk):
         )
         assert answer.status in (400, 422)
     assert (await anna.post("/api/v1/uploads", json={})).status == 415
+
+
+async def test_short_lists_come_whole_or_page_by_page_in_one_order(live: Desk):
+    for path in ("/agents", "/teams", "/inboxes", "/sla/policies", "/calendars"):
+        whole = await call(live, "ada", "GET", path)
+        assert whole["next"] is None, path
+        seen: list[int] = []
+        cursor = ""
+        for _ in range(len(whole["items"]) + 1):
+            page = await call(live, "ada", "GET", f"{path}?limit=1{cursor}")
+            seen += [each["id"] for each in page["items"]]
+            assert len(page["items"]) <= 1
+            if page["next"] is None:
+                break
+            cursor = f"&cursor={page['next']}"
+        assert seen == [each["id"] for each in whole["items"]], path
+        await call(live, "ada", "GET", f"{path}?limit=0", 422)
+        await call(live, "ada", "GET", f"{path}?size=1", 422)
+    assert len((await call(live, "ada", "GET", "/agents"))["items"]) > 1
+    await call(live, "ada", "GET", "/agents?cursor=bm9uc2Vuc2U", 422)
+
+
+async def test_words_of_a_customer_stay_unread_until_an_agent_has_seen_them(live: Desk):
+    row = await write(live, "help", "ira", "My visa")
+    path = f"/inquiries/{row['id']}"
+    async with live.db.transaction() as uow:
+        await messages.post_message(
+            uow,
+            conversation_id=row["conversation_id"],
+            inquiry_row=row,
+            author_kind="bot",
+            author_name="Bot",
+            text="Thank you!",
+        )
+    shown = await call(live, "anna", "GET", path)
+    assert shown["unread"] is True and shown["last_message"]["text"] == "Thank you!"
+    await call(live, "anna", "POST", f"{path}/read", json={"seq": 2})
+    assert (await call(live, "anna", "GET", path))["unread"] is False
+    await write(live, "help", "ira", "And my ticket", 2)
+    assert (await call(live, "anna", "GET", path))["unread"] is True
+    note = {"text": "she called before", "client_id": uuid.uuid4().hex, "internal": True}
+    await call(live, "anna", "POST", f"{path}/messages", 201, json=note)
+    shown = await call(live, "anna", "GET", path)
+    assert shown["unread"] is False and shown["last_message"]["direction"] == "internal"
