@@ -67,6 +67,13 @@ export class FeedClient {
     this.connect()
   }
 
+  /** The browser says the network is gone: the socket itself may not notice for a minute. */
+  lost(): void {
+    if (this.stopped || this.socket === null) return
+    this.drop(4000)
+    this.closed(4000)
+  }
+
   get lastCursor(): string | number | null {
     return this.cursor
   }

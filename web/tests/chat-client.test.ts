@@ -406,6 +406,29 @@ describe('the line', () => {
   })
 })
 
+describe('whether anybody is there', () => {
+  const away = { ...SESSION, config: { team_online: false } }
+  const spoken = (seq: number, at: number): object => ({ ...reply(seq, 'hi'), at: new Date(at).toISOString() })
+
+  it('is believed of an agent who answers now, not of one who answered long ago', async () => {
+    http = new FakeHttp().on('POST /chat/v1/session', { body: away })
+    const chat = await started()
+    ready()
+    net.last.say(spoken(1, timers.now - 3_600_000))
+    expect(chat.config.team_online).toBe(false)
+    net.last.say(spoken(2, timers.now))
+    expect(chat.config.team_online).toBe(true)
+  })
+
+  it('is believed when one joins', async () => {
+    http = new FakeHttp().on('POST /chat/v1/session', { body: away })
+    const chat = await started()
+    ready()
+    net.last.say({ type: 'agent_joined', name: 'Olena' })
+    expect(chat.config.team_online).toBe(true)
+  })
+})
+
 describe('a lost network', () => {
   it('is shown at once, and what was said meanwhile goes out once when it is back', async () => {
     const chat = await started()

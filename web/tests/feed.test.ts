@@ -112,6 +112,18 @@ describe('the feed', () => {
     expect(net.sockets).toHaveLength(2)
   })
 
+  it('is not live any more when the browser loses the network, and comes back once', () => {
+    live()
+    feed.lost()
+    feed.lost()
+    expect(states.at(-1)).toBe('waiting')
+    expect(net.sockets).toHaveLength(1)
+    feed.nudge()
+    live()
+    expect(states.at(-1)).toBe('live')
+    expect(net.sockets).toHaveLength(2)
+  })
+
   it('gives up a silent line and connects again', () => {
     live()
     timers.advance(74_000)

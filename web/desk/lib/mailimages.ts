@@ -5,11 +5,12 @@ export function isOwnImage(source: string): boolean {
   return /^(?:data:image\/|\/(?![/\\]))/i.test(source.trim())
 }
 
-/** Whether the markup names pictures that are left out, for the line that says so. */
-export function namesRemoteImages(html: string): boolean {
-  for (const [, quoted, bare] of html.matchAll(/<img\b[^>]*?\bsrc\s*=\s*(?:["']([^"'>]*)|([^\s"'>]+))/gi)) {
-    const source = (quoted ?? bare ?? '').trim()
-    if (/^(?:https?:)?[/\\]{2}/i.test(source)) return true
+/** Whether pictures of the markup are left out, for the line that says so: the server strips the addresses of remote ones. */
+export function leavesImagesOut(html: string): boolean {
+  for (const [tag] of html.matchAll(/<img\b(?:"[^"]*"|'[^']*'|[^>"'])*>/gi)) {
+    const [, double, single, bare] = /\ssrc\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))/i.exec(tag) ?? []
+    const source = (double ?? single ?? bare ?? '').trim()
+    if (source === '' || /^(?:https?:)?[/\\]{2}/i.test(source)) return true
   }
   return false
 }

@@ -57,7 +57,7 @@ const en = {
   composer: {
     reply: 'Reply', note: 'Internal note', replyHint: 'Write to the customer…', noteHint: 'Only colleagues see this note…', send: 'Send', addNote: 'Add note',
     sendAnd: 'Send and set', attach: 'Attach a file', uploading: 'Uploading…', remove: 'Remove {name}', keys: 'Ctrl+Enter sends', replyTo: 'In reply to', cancelReply: 'Do not quote',
-    closed: 'This inquiry is closed. A reply opens it again.', botHolds: 'The bot is talking with the customer. Your reply takes over.', 
+    closed: 'This inquiry is closed and stays so. What the customer answers opens a new one.', botHolds: 'The bot is talking with the customer. Your reply takes over.', 
   },
   actions: {
     take: 'Take', taken: 'It is yours now.', transfer: 'Transfer', transferTitle: 'Transfer the inquiry', toAgent: 'To a colleague', toTeam: 'To a team', noteOptional: 'Note for the colleague (optional)',
@@ -75,7 +75,7 @@ const en = {
   callback: {
     book: 'Book a callback', title: 'Callback', phone: 'Phone', from: 'From', to: 'Until', zone: 'Customer’s time zone', note: 'Note', save: 'Book', saved: 'Callback booked.', yourTime: '{from} – {to} your time', dial: 'Dial', dialling: 'Dialling…',
     record: 'Record outcome', outcome: 'Outcome', cancel: 'Cancel callback', cancelled: 'Callback cancelled.', reason: 'Reason', recorded: 'Outcome recorded.', attempts: '{n} attempt | {n} attempts', attempt: 'Attempt {n} of {max}', next: 'next try {time}', window: 'Window',
-    owner: 'Owner', contact: 'Contact', state: 'State', empty: 'No callbacks here', open: 'To do', mine: 'Mine', done: 'Done', escalated: 'Escalated', all: 'All', noPhone: 'No phone number known. Please enter one.', badWindow: 'The window must end after it begins.', past: 'The window has already passed.',
+    owner: 'Owner', contact: 'Contact', state: 'State', empty: 'No callbacks here', open: 'To do', mine: 'Mine', done: 'Done', escalated: 'Escalated', all: 'All', noPhone: 'No phone number known. Please enter one.', badPhone: 'This does not look like a phone number.', badWindow: 'The window must end after it begins.', past: 'The window has already passed.',
     inquiry: 'Inquiry', quick30: 'In 30 min', quick2h: 'In 2 hours', tomorrow: 'Tomorrow morning', reschedule: 'Reschedule', overdue: '{time} late', due: 'in {time}', now: 'now', anyone: 'Whoever is free',
   },
   callbackState: { scheduled: 'Scheduled', due: 'Due', offered: 'Offered', dialling: 'Dialling', done: 'Done', cancelled: 'Cancelled', escalated: 'Escalated' },

@@ -20,6 +20,7 @@ export const useLive = defineStore('live', () => {
   let onLoggedOut: (() => void) | null = null
 
   const nudge = (): void => client?.nudge()
+  const lost = (): void => client?.lost()
   const onVisible = (): void => {
     if (document.visibilityState === 'visible') nudge()
   }
@@ -43,12 +44,14 @@ export const useLive = defineStore('live', () => {
       },
     })
     addEventListener('online', nudge)
+    addEventListener('offline', lost)
     document.addEventListener('visibilitychange', onVisible)
     client.start()
   }
 
   function stop(): void {
     removeEventListener('online', nudge)
+    removeEventListener('offline', lost)
     document.removeEventListener('visibilitychange', onVisible)
     client?.stop()
     client = null

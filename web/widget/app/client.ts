@@ -214,6 +214,16 @@ export class ChatClient {
     return this.request<SessionAnswer>('POST', '/session', body)
   }
 
+  /** What we were told about opening hours at the beginning is over when somebody answers. */
+  private agentIsHere(): void {
+    if (this.config.team_online === false) this.config = { ...this.config, team_online: true }
+  }
+
+  /** Not a message of the past that comes with the thread. */
+  private isFresh(at: string): boolean {
+    return this.now() - Date.parse(at) < 60_000
+  }
+
   private sessionFailed(error: unknown, fields?: Record<string, unknown>): void {
     const chatError = error instanceof ChatError ? error : null
     const status = chatError?.status ?? 0
@@ -302,6 +312,7 @@ export class ChatClient {
       case 'message':
         this.log.receive(frame)
         if (frame.direction === 'out') this.typingName = null
+        if (frame.direction === 'out' && frame.author?.kind === 'agent' && this.isFresh(frame.at)) this.agentIsHere()
         this.keep()
         break
       case 'ack':
@@ -335,6 +346,7 @@ export class ChatClient {
         break
       case 'agent_joined':
         this.joinedName = frame.name ?? null
+        this.agentIsHere()
         break
       case 'reset':
         void this.refetch(frame.cursor)
