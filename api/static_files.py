@@ -36,14 +36,37 @@ _MISSING = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Not bu
 <h1>The front end is not built</h1><p>Run <code>make setup</code> in the project's directory and load this page again.
 The API works without it: see <a href="/api/docs">its documentation</a>.</p></body></html>"""
 
-_DEMO = """<!doctype html><html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width,initial-scale=1"><title>Demo: a site with a chat</title>
+_DEMO = """<!doctype html><html lang="{language}"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width,initial-scale=1"><title>{title}</title>
 <link rel="icon" href="data:,"><link rel="stylesheet" href="/demo/chat.css"></head>
-<body><main><h1>A travel bureau's page</h1>
-<p>This is any page of yours. The chat in its corner is one line of HTML:</p>
+<body><main><h1>{heading}</h1><p>{about}</p>
 <pre>&lt;script async src="{origin}/widget.js" data-inbox="{key}"&gt;&lt;/script&gt;</pre>
-<p>What is written there appears at <a href="/desk">the agents' desk</a>.</p></main>
+<p>{where} <a href="/desk">{desk}</a>.</p></main>
 <script async src="/widget.js" data-inbox="{key}"></script></body></html>"""
+#: the widget speaks the page's language, so the page speaks the visitor's
+_DEMO_TEXTS = {
+    "en": {
+        "title": "Demo: a site with a chat",
+        "heading": "A travel bureau's page",
+        "about": "This is any page of yours. The chat in its corner is one line of HTML:",
+        "where": "What is written there appears at",
+        "desk": "the agents' desk",
+    },
+    "uk": {
+        "title": "Приклад: сайт із чатом",
+        "heading": "Сторінка бюро подорожей",
+        "about": "Це будь-яка ваша сторінка. Чат у її куті — один рядок HTML:",
+        "where": "Написане там з'являється на",
+        "desk": "робочому місці агентів",
+    },
+    "ru": {
+        "title": "Пример: сайт с чатом",
+        "heading": "Страница бюро путешествий",
+        "about": "Это любая ваша страница. Чат в её углу — одна строка HTML:",
+        "where": "Написанное там появляется на",
+        "desk": "рабочем месте агентов",
+    },
+}
 _DEMO_CSS = (
     "body{font:17px/1.6 system-ui,sans-serif;margin:0;color:#1b2430;background:#f4f7fa}"
     "main{max-width:44rem;margin:4rem auto;padding:0 1.5rem}pre{background:#fff;padding:1rem;overflow:auto;"
@@ -143,10 +166,15 @@ class _Pages:
             ).scalar()
         if key is None:
             raise NotFound("there is no web chat inbox to show")
+        language = _language(request)
         page = _DEMO.format(
-            key=html.escape(key, quote=True), origin=html.escape(f"{request.scheme}://{request.host}")
+            key=html.escape(key, quote=True),
+            origin=html.escape(f"{request.scheme}://{request.host}"),
+            language=language,
+            **_DEMO_TEXTS[language],
         )
         response = _plain(page, "text/html", 200)
+        response.headers["Vary"] = "Accept-Language"
         response.headers["Content-Security-Policy"] = (
             "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; frame-src 'self'; "
             "connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'"
@@ -155,6 +183,15 @@ class _Pages:
 
     async def demo_css(self, _request: web.Request) -> web.StreamResponse:
         return _plain(_DEMO_CSS, "text/css", 200)
+
+
+def _language(request: web.Request) -> str:
+    """The first of our languages that the browser names; they name the best first, whatever the weights say."""
+    for wish in request.headers.get("Accept-Language", "").split(","):
+        code = wish.split(";")[0].strip().split("-")[0].lower()
+        if code in _DEMO_TEXTS:
+            return code
+    return "en"
 
 
 async def _ancestors(request: web.Request) -> str:

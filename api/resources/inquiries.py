@@ -288,8 +288,10 @@ async def post(call: Call, uow: UnitOfWork, id: RowId, body: PostIn) -> Annotate
         uploads=body.attachments,
     )
     if created:
-        if body.status_after is not None:
-            await inquiries.change(uow, id, {"status": body.status_after}, actor=call.actor.label)
+        # Answered, it is not new any more; the clocks of the SLA see it so, too.
+        status = body.status_after or ("open" if row["status"] == "new" and not body.internal else None)
+        if status is not None:
+            await inquiries.change(uow, id, {"status": status}, actor=call.actor.label)
         await _mark_read(call, uow, row["conversation_id"], written["seq"])
     return Answer(message_view(written, written["attachments"]), 201 if created else 200)  # type: ignore[return-value]
 

@@ -386,3 +386,18 @@ async def test_words_of_a_customer_stay_unread_until_an_agent_has_seen_them(live
     await call(live, "anna", "POST", f"{path}/messages", 201, json=note)
     shown = await call(live, "anna", "GET", path)
     assert shown["unread"] is False and shown["last_message"]["direction"] == "internal"
+
+
+async def test_a_new_inquiry_is_open_once_it_is_answered(live: Desk):
+    row = await write(live, "help", "ira", "My visa")
+    path = f"/inquiries/{row['id']}"
+
+    async def say(**more: Any) -> str:
+        body = {"text": "Yes?", "client_id": uuid.uuid4().hex, **more}
+        await call(live, "anna", "POST", f"{path}/messages", 201, json=body)
+        return str((await call(live, "anna", "GET", path))["status"])
+
+    assert await say(internal=True) == "new"
+    assert await say() == "open"
+    assert await say(status_after="pending") == "pending"
+    assert await say() == "pending"

@@ -77,6 +77,14 @@ async def test_the_chat_frame_may_only_stand_on_allowed_sites(
     assert loader.status == 200 and loader.content_type == "text/javascript"
     demo = await (await client.get("/demo/chat")).text()
     assert 'data-inbox="here"' in demo
+    for wish, language in {
+        "uk-UA,uk;q=0.9,en;q=0.5": "uk",
+        "de, ru;q=0.5": "ru",
+        "de": "en",
+        ";,-,*": "en",
+    }.items():
+        page = await client.get("/demo/chat", headers={"Accept-Language": wish})
+        assert f'<html lang="{language}">' in await page.text(), wish
     await client.close()
 
 
