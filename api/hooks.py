@@ -12,7 +12,7 @@ from aiohttp import web
 
 from api.auth.origin import client_address, network_of, public_url
 from api.keys import INBOXES, SERVICES
-from api.layer.bodies import BodyTooLarge, read_body
+from api.layer.bodies import BodyBroken, BodyTooLarge, BodyTooSlow, read_body
 from api.layer.problems import answer_to, problem
 from api.metrics import METRICS
 from api.refused import REFUSALS
@@ -115,9 +115,12 @@ class _Hook:
                 error.head,
                 f"larger than {limit} bytes",
                 limited=True,
-                size=max(limit + 1, error.announced or 0),
+                size=error.size,
             )
             return self._refusal(413, error.detail, "too_large")
+        except (BodyBroken, BodyTooSlow) as error:
+            await self._keep(error.head, error.detail, limited=True, size=error.size)
+            return self._refusal(error.http_status, error.detail, error.code)
         raw = RawRequest(
             method=self.request.method,
             url=public_url(self.request, self.services.settings),

@@ -4,6 +4,7 @@ Python's JSON takes NaN, numbers that become infinite, NUL characters and lone s
 latter two in text, and no integer column holds more than 63 bits. All are refused here, once.
 """
 
+import asyncio
 import json
 from typing import Any, NoReturn
 
@@ -15,6 +16,8 @@ from crm_core.errors import BadRequest, Invalid, SwitchboardError, TooLarge
 
 MAX_JSON = 1024 * 1024
 MAX_DEPTH = 48
+#: a body that takes longer is nobody's honest upload: it holds a socket and memory
+READ_S = 120.0
 
 
 class UnsupportedMediaType(SwitchboardError):
@@ -25,28 +28,53 @@ class UnsupportedMediaType(SwitchboardError):
 async def read_body(request: web.Request, *, limit: int) -> bytes:
     """The whole body (after transfer and content decoding), at most `limit` bytes.
 
-    Raises TooLarge with what was read so far in `head` (at most 64 kB), BadRequest on a broken encoding.
+    Raises BodyTooLarge, BodyBroken (the encoding is not what was announced) and BodyTooSlow, each with what was read
+    so far in `head` (at most 64 kB) and in `size` how large it is at least, which is more than the head.
     """
     parts: list[bytes] = []
     size = 0
     announced = request.content_length
     try:
-        while chunk := await request.content.readany():
-            parts.append(chunk)
-            size += len(chunk)
-            # A body announced as too large is cut at once, but its first part is kept for quarantine.
-            if size > limit or (announced is not None and announced > limit):
-                raise BodyTooLarge(limit, b"".join(parts)[:65536], announced)
-    except ContentEncodingError as error:
-        raise BadRequest("the body is not in the announced Content-Encoding") from error
+        async with asyncio.timeout(READ_S):
+            while chunk := await request.content.readany():
+                parts.append(chunk)
+                size += len(chunk)
+                # A body announced as too large is cut at once, but its first part is kept for quarantine.
+                if size > limit or (announced is not None and announced > limit):
+                    raise BodyTooLarge(limit, _head(parts), max(size, announced or 0))
+    except (ContentEncodingError, web.RequestPayloadError) as error:
+        raise BodyBroken(_head(parts), size + 1) from error
+    except TimeoutError as error:
+        raise BodyTooSlow(_head(parts), max(size + 1, announced or 0)) from error
     return b"".join(parts)
 
 
+def _head(parts: list[bytes]) -> bytes:
+    return b"".join(parts)[:65536]
+
+
+class BodyBroken(BadRequest):
+    def __init__(self, head: bytes, size: int) -> None:
+        super().__init__("the body is not in the announced encoding")
+        self.head = head
+        self.size = size
+
+
+class BodyTooSlow(SwitchboardError):
+    code = "body_timeout"
+    http_status = 408
+
+    def __init__(self, head: bytes, size: int) -> None:
+        super().__init__(f"the body did not arrive within {READ_S:g} seconds")
+        self.head = head
+        self.size = size
+
+
 class BodyTooLarge(TooLarge):
-    def __init__(self, limit: int, head: bytes, announced: int | None) -> None:
+    def __init__(self, limit: int, head: bytes, size: int) -> None:
         super().__init__(f"the body is larger than {limit} bytes", params={"limit": limit})
         self.head = head
-        self.announced = announced
+        self.size = size
 
 
 async def read_json(request: web.Request, *, limit: int = MAX_JSON) -> Any:

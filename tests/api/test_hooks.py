@@ -1,5 +1,6 @@
 """Webhooks: stored once before the answer, refused in the provider's form, kept when refused, never a broken answer."""
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -130,6 +131,37 @@ async def test_an_oversized_request_is_413_and_its_head_is_kept(desk: Desk, tele
     kept = await rows(desk.db, inbound)
     assert [r["state"] for r in kept] == ["quarantined"]
     assert 0 < len(kept[0]["body"]) <= 65536
+    # Who replays it would take the head for the whole; the size says that it is not.
+    assert kept[0]["size"] > len(kept[0]["body"])
+
+
+async def test_a_body_in_a_broken_encoding_is_refused_and_visible(desk: Desk, telegram: str):
+    client = await desk.client()
+    headers = {SECRET_HEADER: "s3cret", "Content-Type": "application/json", "Content-Encoding": "gzip"}
+    answer = await client.post(telegram, data=b"this is not gzip", headers=headers)
+    assert answer.status == 400
+    assert (await answer.json())["code"] == "bad_request"
+    assert [r["state"] for r in await rows(desk.db, inbound)] == ["quarantined"]
+
+
+async def test_a_body_that_never_ends_is_given_up_and_its_beginning_kept(
+    desk: Desk, telegram: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("api.layer.bodies.READ_S", 0.05)
+    client = await desk.client()
+    answered = asyncio.Event()
+
+    async def stalled():
+        yield b'{"update_id": 1, '
+        await answered.wait()
+
+    answer = await client.post(telegram, data=stalled(), headers={SECRET_HEADER: "s3cret"})
+    answered.set()
+    assert answer.status == 408
+    assert (await answer.json())["code"] == "body_timeout"
+    kept = await rows(desk.db, inbound)
+    assert [(r["state"], r["body"]) for r in kept] == [("quarantined", b'{"update_id": 1, ')]
+    assert kept[0]["size"] > len(kept[0]["body"])
 
 
 async def test_unknown_disabled_and_hookless_inboxes_are_not_found(desk: Desk):
