@@ -237,7 +237,7 @@ async def _missed(
     uow: UnitOfWork, row: Mapping[str, Any], account: Mapping[str, Any], state: CallState
 ) -> int:
     """One open request per caller and number: a further miss raises its count and, from the second on, priority."""
-    current = await inquiries.newest_of_conversation(uow, row["conversation_id"])
+    current = await inquiries.newest_or_turn(uow, row["conversation_id"])
     if current is not None and current["status"] != "closed":
         fields = {
             **current["fields"],

@@ -6,7 +6,7 @@ One table for both kinds; changing the kind keeps number, thread and history.
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
 from crm_core.access import inquiry_audience
 from crm_core.clock import DAY
@@ -263,6 +263,22 @@ async def newest_of_conversation(uow: UnitOfWork, conversation_id: int) -> dict[
         )
     )
     return dict(row) if row else None
+
+
+async def newest_or_turn(uow: UnitOfWork, conversation_id: int) -> dict[str, Any] | None:
+    """As `newest_of_conversation`; where there is none that is open, the caller alone may open one until its
+    transaction ends.
+
+    Two windows of one visitor, or two calls of one number, come in transactions side by side; each would open a
+    request of its own. To be asked before anything of the thread is written: this turn comes before the locks of
+    inquiry and conversation.
+    """
+    current = await newest_of_conversation(uow, conversation_id)
+    if uow.dialect != "postgresql" or (current is not None and current["status"] != "closed"):
+        return current
+    turn = func.pg_advisory_xact_lock(func.hashtextextended(f"opening:{conversation_id}", 0))
+    await uow.execute(select(turn))
+    return await newest_of_conversation(uow, conversation_id)
 
 
 async def sweep_solved(uow: UnitOfWork, *, limit: int = 200) -> int:

@@ -136,7 +136,7 @@ async def _said(
         joined = await _join_album(uow, inbox, envelope, thread, str(album), stored)
         if joined is not None:
             return IntakeResult(contact=person, conversation=thread, message=joined, inquiry=None)
-    current = await inquiries.newest_of_conversation(uow, thread["id"])
+    current = await inquiries.newest_or_turn(uow, thread["id"])
     follows = current["id"] if current and current["status"] == "closed" else None
     if current and current["status"] == "closed":
         current = None

@@ -1,5 +1,6 @@
 """Calls as they are stored: what a missed one opens, and that it is counted once."""
 
+import asyncio
 from typing import Any
 
 from sqlalchemy import select
@@ -81,3 +82,13 @@ async def test_a_second_missed_call_counts_and_is_more_urgent(db: Database, cloc
         await sweep(db)
     lead = await the_only(db, inquiry)
     assert (lead["fields"]["missed_calls"], lead["priority"]) == (2, "high")
+
+
+async def test_calls_of_one_number_that_end_at_once_make_one_request(db: Database) -> None:
+    """Each call has a lane of its own, so several processes may settle them side by side."""
+    line = await a_line(db)
+    many = [f"c{n}" for n in range(6)]
+    for call_id in many:
+        await happens(db, line, call_id, 1, "initiated")
+    await asyncio.gather(*(ring_out(db, line, call_id) for call_id in many))
+    assert (await the_only(db, inquiry))["fields"]["missed_calls"] == len(many)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from crm_core import intake
+from crm_core import inquiries, intake
 from crm_core.db.engine import Database
 from crm_core.envelope import Envelope, IdentityClaim, IdentityKind, Kind, Sender
 from crm_core.schema import contact, conversation, event, identity, inbox, inquiry, message
@@ -91,6 +91,21 @@ async def test_two_first_messages_at_once_make_one_person(db: Database, tries: i
     assert await count(db, identity) == 1
     assert await count(db, conversation) == 1
     assert sorted(r.message["seq"] for r in results if r.message) == list(range(1, 9))
+
+
+async def test_messages_at_once_after_the_end_of_a_request_open_one_new_one(db: Database) -> None:
+    """Two windows of one visitor: their messages come in transactions side by side."""
+    box = await an_inbox(db)
+    first = await take(db, box, a_message(n=1))
+    assert first.inquiry
+    async with db.transaction() as uow:
+        await inquiries.change(uow, first.inquiry["id"], {"status": "closed"}, actor="agent:1")
+    results = await asyncio.gather(*(take(db, box, a_message(n=n)) for n in range(2, 8)))
+    assert await count(db, inquiry) == 2
+    assert [r.opened for r in results].count(True) == 1
+    async with db.reading() as conn:
+        owners = (await conn.execute(select(message.c.inquiry_id).order_by(message.c.seq))).scalars().all()
+    assert owners == [first.inquiry["id"]] + [owners[1]] * 6 and owners[1] is not None
 
 
 async def test_a_rollback_leaves_no_gap(db: Database) -> None:
