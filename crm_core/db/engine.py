@@ -74,6 +74,8 @@ class Database:
                 max_overflow=pool_size,
                 pool_pre_ping=False,
                 pool_recycle=1800,
+                # Errors are logged and kept on jobs; what customers wrote, and tokens, have no place there.
+                hide_parameters=True,
                 connect_args={"server_settings": {"application_name": "switchboard", "timezone": "UTC"}},
             )
             self._read_engine = self._write_engine
@@ -148,6 +150,7 @@ def _sqlite_engine(
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=60,
+        hide_parameters=True,
         async_creator=connector(path, writes=writes, threads=threads),
     )
 

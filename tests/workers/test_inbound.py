@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from sqlalchemy import update
+from sqlalchemy import text, update
 
 from channels.contract import RawItem
 from crm_core import inbound_rows
@@ -11,7 +11,7 @@ from crm_core.clock import HOUR, SECOND, from_iso
 from crm_core.db.engine import Database
 from crm_core.db.uow import UnitOfWork
 from crm_core.events import DomainEvent
-from crm_core.schema import attachment, call, contact, event, inbound, inquiry, message
+from crm_core.schema import attachment, call, contact, event, inbound, inquiry, job, message
 from crm_core.services import Services
 from routing.schema import callback
 from tests.conftest import MovableClock
@@ -217,3 +217,16 @@ async def test_what_fails_at_every_try_is_quarantined_and_can_be_replayed(
         await inbound_rows.replay(uow, row["id"], actor="agent:1")
     await until(lambda: rows(services.db, inbound, inbound.c.state == "done"))
     assert len(await rows(services.db, message)) == 1
+
+
+async def test_a_failing_statement_does_not_write_what_the_customer_said_anywhere(
+    services: Services, runner: LocalRunner
+) -> None:
+    async def fail(uow: UnitOfWork, event: DomainEvent) -> None:
+        await uow.execute(text("SELECT :said FROM no_such_table"), {"said": "my card is 4111"})
+
+    services.db.listeners = {"message.added": [fail]}
+    box = await an_inbox(services.db, "telegram")
+    await store(services.db, box["id"], an_update(1, "my card is 4111"))
+    (failed,) = await until(lambda: rows(services.db, job, job.c.last_error.is_not(None)))
+    assert "no_such_table" in failed["last_error"] and "4111" not in failed["last_error"]
