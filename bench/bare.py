@@ -89,7 +89,12 @@ class Statement:
 
     @property
     def touched(self) -> int:
-        return len(self.rows) if self.returns else self.rowcount
+        if self.returns:
+            return len(self.rows)
+        if self.rowcount < 1 and self.sql.startswith("INSERT") and "ON CONFLICT" not in self.sql:
+            # Drivers do not always count what can only succeed or raise.
+            return len(self.parameters)
+        return self.rowcount
 
 
 @dataclass

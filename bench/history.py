@@ -193,7 +193,7 @@ def _conversation(rows: Rows, n: int, inbox_id: int) -> None:
         add(
             "event",
             id=m,
-            tx=1,
+            tx=0,  # before everything that is written on Postgres, and as everything on SQLite
             kind="message.added",
             at=at,
             actor=f"contact:{n}",

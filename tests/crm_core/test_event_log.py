@@ -1,8 +1,10 @@
 """The event cursor never skips: also not when transactions overtake each other."""
 
 import asyncio
+from typing import Any
 
 import pytest
+from sqlalchemy import event as sa_event
 
 from crm_core.db.engine import Database
 from crm_core.errors import Invalid
@@ -110,3 +112,21 @@ async def test_after_a_restore_with_lower_transaction_ids_new_events_come_last(
 def test_a_broken_cursor_is_refused(text: str) -> None:
     with pytest.raises(Invalid):
         Cursor.parse(text)
+
+
+async def test_the_next_events_are_found_by_index_whatever_the_past(db: Database) -> None:
+    """Without it each look at the log reads all of it: 15 ms at 200,000 events, and growing."""
+    if db.dialect != "sqlite":
+        return  # Postgres takes both halves of a pair to its index
+    seen: list[tuple[str, Any]] = []
+
+    def note(_conn: Any, _cursor: Any, sql: str, parameters: Any, *_: Any) -> None:
+        if "FROM event" in sql:
+            seen.append((sql, parameters))
+
+    async with db.reading() as conn:
+        sa_event.listen(conn.sync_engine, "before_cursor_execute", note)
+        await read_after(conn, Cursor(0, 7))
+        sql, parameters = seen[-1]
+        plan = (await conn.exec_driver_sql(f"EXPLAIN QUERY PLAN {sql}", parameters)).all()
+    assert [row.detail for row in plan] == ["SEARCH event USING INTEGER PRIMARY KEY (rowid>?)"]
