@@ -22,12 +22,16 @@ def _run(main: Coroutine[Any, Any, int | None], *, uvloop: bool = True) -> None:
     sys.exit(asyncio.run(main) or 0)
 
 
-def _configure_logging(settings: Settings) -> None:
+def configure_logging(settings: Settings) -> None:
+    """Set up the process' log on stderr. Neither tokens nor what customers write may get there by way of an error."""
     level = logging.getLevelNamesMapping()[settings.log_level]
     renderer: Any = (
         structlog.processors.JSONRenderer()
         if settings.log_format == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        # Its usual tracebacks show the variables of every frame: a bot's token, a password, a request's headers.
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
     )
     structlog.configure(
         processors=[
@@ -42,6 +46,17 @@ def _configure_logging(settings: Settings) -> None:
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(level=max(level, logging.WARNING), stream=sys.stderr)
+    logging.getLogger("aiohttp.server").addFilter(_shorten_bad_http)
+
+
+def _shorten_bad_http(record: logging.LogRecord) -> bool:
+    """What is not HTTP is somebody's scanner: one line, without a traceback and without the header it quotes."""
+    error = record.exc_info[1] if record.exc_info else None
+    # By name: importing aiohttp here would cost every command its start.
+    if any(kind.__name__ == "HttpProcessingError" for kind in type(error).__mro__):
+        record.msg = f"{record.getMessage()}: {type(error).__name__}"
+        record.args, record.exc_info, record.levelno, record.levelname = (), None, logging.WARNING, "WARNING"
+    return True
 
 
 def _keep(_logger: Any, _name: str, event: Any) -> Any:
@@ -53,7 +68,7 @@ def _settings(**overrides: Any) -> Settings:
         settings = load(**overrides)
     except SettingsError as error:
         raise click.ClickException(str(error)) from error
-    _configure_logging(settings)
+    configure_logging(settings)
     return settings
 
 
