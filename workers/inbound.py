@@ -4,6 +4,7 @@ Parsing and storing files happen before the one transaction in which everything 
 job included. A crash anywhere leaves the row and its job as they were.
 """
 
+import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,7 +16,7 @@ from sqlalchemy import select
 from channels import get_channel
 from channels.config import inbox_config
 from channels.contract import Malformed, RawItem
-from crm_core import calls, inbound_rows, intake, job_table
+from crm_core import calls, inbound_rows, intake, job_table, messages
 from crm_core.db.uow import UnitOfWork, read_row
 from crm_core.envelope import Auto, Envelope, InboundAttachment, Kind
 from crm_core.jobs import JobRegistry, JobRow, NewJob
@@ -27,6 +28,7 @@ from workers.execute import NotOurs
 
 log = structlog.get_logger(__name__)
 
+_LARGE_BYTES = 128 * 1024
 #: never stored: what runs when a person clicks on it
 _REFUSED_ENDINGS = frozenset(
     {
@@ -76,7 +78,11 @@ async def process(services: Services, job: JobRow) -> None:
     error: str | None = None
     envelopes: list[Envelope] = []
     try:
-        envelopes = read(row, account)
+        if row["size"] > _LARGE_BYTES:
+            # Reading a mail of many megabytes takes seconds; the loop serves everybody else meanwhile.
+            envelopes = await asyncio.to_thread(read, row, account)
+        else:
+            envelopes = read(row, account)
     except Malformed as malformed:
         error = malformed.reason
     except Exception as failure:
@@ -216,7 +222,7 @@ async def take_in(
         )
     asked = envelope.data.get("callback")
     if isinstance(asked, dict) and result.contact is not None and not result.duplicate:
-        await callbacks.book_from_customer(
+        booked = await callbacks.book_from_customer(
             uow,
             contact=result.contact,
             inquiry=result.inquiry,
@@ -224,9 +230,29 @@ async def take_in(
             source=account["channel"],
             inbound_id=inbound_id,
         )
+        if booked is None:
+            await _note_the_wish(uow, result, asked)
     if result.ignored is not None and envelope.auto is Auto.BOUNCE:
         return f"!{result.ignored}"
     return "duplicate" if result.duplicate else result.ignored
+
+
+async def _note_the_wish(uow: UnitOfWork, result: intake.IntakeResult, asked: Mapping[str, Any]) -> None:
+    """A wish to be called that cannot be a promise (no usable number or time) is put before the agents."""
+    if result.conversation is None:
+        return
+    wish = (
+        ", ".join(str(asked[k]) for k in ("requested", "number", "timezone") if asked.get(k)) or "no details"
+    )
+    await messages.post_message(
+        uow,
+        conversation_id=result.conversation["id"],
+        inquiry_row=result.inquiry,
+        author_kind="system",
+        text=f"The customer asks to be called ({wish}), but no callback could be booked: please arrange it.",
+        internal=True,
+        kind="system",
+    )
 
 
 async def _proved_thread(uow: UnitOfWork, account: Mapping[str, Any], envelope: Envelope) -> int | None:

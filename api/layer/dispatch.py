@@ -64,6 +64,10 @@ async def _arguments(call: Call, endpoint: Endpoint) -> tuple[dict[str, Any], by
 
 def _path_value(adapter: TypeAdapter[Any], name: str, text: str) -> Any:
     check_text(text)
+    if text.strip().lstrip("+-").isdigit() and (not text.isdigit() or (text[0] == "0" and text != "0")):
+        # One thing has one address: " 1", "+1" and "01" are not other names of 1.
+        wrong = [{"loc": ["path", name], "msg": "not a plain number"}]
+        raise Invalid("the path is not valid", params={"errors": wrong})
     try:
         return adapter.validate_strings(text)
     except ValidationError as error:

@@ -19,12 +19,15 @@ from routing.callbacks.plan import (
     MAX_COUNTED,
     TOLERANCE_MS,
     Zones,
+    is_zone,
     next_decent,
     zones_of,
 )
 from routing.schema import callback
 
 _MAX_AHEAD_MS = 90 * DAY
+#: a promise "some time this year" is none: nobody would hear that it was not kept
+_MAX_WINDOW_MS = DAY
 _OPEN = ("scheduled", "due", "dialling", "escalated")
 
 
@@ -55,8 +58,11 @@ async def book(
         asked_for: the time is the customer's explicit wish and stands even at an odd hour.
 
     Raises:
-        Invalid: no usable number (codes no_phone, bad_phone, not_callable) or an impossible window (bad_window).
+        Invalid: no usable number (codes no_phone, bad_phone, not_callable), an impossible window (bad_window) or an
+            unknown zone (bad_timezone).
     """
+    if timezone is not None and not is_zone(timezone):
+        raise Invalid(f"no time zone is called {timezone[:60]!r}", code="bad_timezone")
     number = await _number(uow, contact, raw_phone, region)
     zones = zones_of(
         number, contact_zone=timezone or contact["timezone"], default_zone=await rows.default_zone(uow)
@@ -137,6 +143,8 @@ async def book_from_customer(
         start = _local_instant(str(asked["local"]), zones, uow.now)
         if start is not None and asked.get("local_until"):
             end = _local_instant(str(asked["local_until"]), zones, start)
+    if start is not None and end is not None:
+        end = min(end, start + _MAX_WINDOW_MS)
     try:
         return await book(
             uow,
@@ -293,6 +301,8 @@ def _window(now: int, start: int | None, end: int | None, zones: Zones) -> tuple
     if end is not None and end <= start:
         raise Invalid("the window ends before it starts", code="bad_window")
     begin = max(start, now)
+    if end is not None and end - begin > _MAX_WINDOW_MS:
+        raise Invalid("a window is at most a day long", code="bad_window")
     return begin, end if end is not None else begin + DEFAULT_WINDOW_MS, True
 
 

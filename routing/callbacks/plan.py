@@ -49,7 +49,7 @@ class Zones:
 
 def zones_of(e164: str, *, contact_zone: str | None, default_zone: str) -> Zones:
     """An explicit zone, else the number's if it says enough, else the account's with stricter hours."""
-    if contact_zone and _known(contact_zone):
+    if contact_zone and is_zone(contact_zone):
         return Zones((contact_zone,), "contact")
     found = phone.timezones(e164)
     if 0 < len(found) <= _MAX_ZONES:
@@ -57,7 +57,7 @@ def zones_of(e164: str, *, contact_zone: str | None, default_zone: str) -> Zones
     return Zones((default_zone,), "default", strict=True)
 
 
-def _known(name: str) -> bool:
+def is_zone(name: str) -> bool:
     try:
         ZoneInfo(name)
     except (KeyError, ValueError, OSError):

@@ -173,11 +173,14 @@ async def test_a_form_books_its_callback_and_a_trap_field_is_set_aside(
         1, name="Марія", phone="050 123 45 67", message="хочу тур", callback_at="2026-11-23T12:00:00+02:00"
     )
     await post(2, name="Spam", email="s@x.example", message="buy", website="http://spam")
+    await post(3, name="Іван", email="ivan@x.example", message="подзвоніть", callback_at="2026-11-23T12:00:00+02:00")
     await until(lambda: done(services.db))
+    (note,) = await rows(services.db, message, message.c.kind == "system")
+    assert note["direction"] == "internal" and "no callback could be booked" in note["text"]
     (promise,) = await rows(services.db, callback)
     assert promise["due_at"] == from_iso("2026-11-23T10:00:00Z") and promise["phone"] == "+380501234567"
-    assert [i["kind"] for i in await rows(services.db, inquiry)] == ["lead"]
-    assert [r["state"] for r in await rows(services.db, inbound)] == ["done", "quarantined"]
+    assert [i["kind"] for i in await rows(services.db, inquiry)] == ["lead", "lead"]
+    assert [r["state"] for r in await rows(services.db, inbound)] == ["done", "quarantined", "done"]
 
 
 async def test_a_name_longer_than_its_column_costs_no_message(

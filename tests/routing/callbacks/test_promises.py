@@ -288,3 +288,14 @@ async def test_a_wish_without_a_time_waits_for_a_decent_hour(db: Database, clock
     clock.set(from_iso("2026-11-23T02:00:00Z"))
     made = await booked(db, window_start=None)
     assert made["due_at"] == from_iso("2026-11-23T07:00:00Z")
+
+
+async def test_an_unknown_zone_and_a_window_of_a_year_are_refused(db: Database) -> None:
+    for more, code in (
+        ({"timezone": "Mars/X"}, "bad_timezone"),
+        ({"timezone": "../../etc/passwd"}, "bad_timezone"),
+        ({"window_end": MONDAY_NOON + 365 * 24 * HOUR}, "bad_window"),
+    ):
+        with pytest.raises(Invalid) as caught:
+            await booked(db, **more)
+        assert caught.value.code == code
