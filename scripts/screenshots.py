@@ -52,8 +52,10 @@ def log_in(browser: Browser, told: dict[str, Any], name: str, path: str) -> Page
     page.locator("[data-test=login-password]").fill(who["password"])
     page.locator("[data-test=login-submit]").click()
     page.wait_for_url(lambda url: "login" not in url)
-    page.evaluate("fetch('/api/v1/me', {method: 'PUT', body: '{\"language\": \"en\"}', headers: {"
-                  "'Content-Type': 'application/json', 'X-Requested-With': 'switchboard'}})")
+    page.evaluate(
+        "fetch('/api/v1/me', {method: 'PUT', body: '{\"language\": \"en\"}', headers: {"
+        "'Content-Type': 'application/json', 'X-Requested-With': 'switchboard'}})"
+    )
     page.goto(f"{told['url']}{path}")
     return page
 
@@ -66,7 +68,9 @@ def save(page: Page, name: str) -> None:
     page.screenshot(path=path)
     size = path.stat().st_size
     if size > MAX_BYTES:
-        raise SystemExit(f"{path} has {size} bytes, more than {MAX_BYTES}: choose another moment or a smaller window")
+        raise SystemExit(
+            f"{path} has {size} bytes, more than {MAX_BYTES}: choose another moment or a smaller window"
+        )
     print(f"{path.relative_to(ROOT)}: {size} bytes")  # noqa: T201 - a script
 
 

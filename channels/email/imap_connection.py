@@ -28,7 +28,7 @@ _NUMBER = re.compile(rb"\d+")
 _MAX_COMMAND_SET = 50  # messages in one FETCH: bounds the reader's recursion
 
 
-class FolderMissing(Exception):  # noqa: N818 - a fact, like the contract's own errors
+class FolderMissing(Exception):
     """SELECT was refused."""
 
 

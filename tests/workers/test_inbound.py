@@ -173,7 +173,9 @@ async def test_a_form_books_its_callback_and_a_trap_field_is_set_aside(
         1, name="Марія", phone="050 123 45 67", message="хочу тур", callback_at="2026-11-23T12:00:00+02:00"
     )
     await post(2, name="Spam", email="s@x.example", message="buy", website="http://spam")
-    await post(3, name="Іван", email="ivan@x.example", message="подзвоніть", callback_at="2026-11-23T12:00:00+02:00")
+    await post(
+        3, name="Іван", email="ivan@x.example", message="подзвоніть", callback_at="2026-11-23T12:00:00+02:00"
+    )
     await until(lambda: done(services.db))
     (note,) = await rows(services.db, message, message.c.kind == "system")
     assert note["direction"] == "internal" and "no callback could be booked" in note["text"]
