@@ -247,6 +247,10 @@ class Channel(ABC):
         """Tell the channel that a pressed button was heard, where it wants that. Never raises."""
         return False
 
+    async def prepare(self) -> None:
+        """Load what sending needs (an SDK) before a message is marked as leaving; cheap after the first time."""
+        return
+
     async def close(self) -> None:
         """End what this adapter keeps open in the running loop. Called when the process stops."""
         return

@@ -54,6 +54,18 @@ def declare(registry: JobRegistry) -> None:
 async def deliver(services: Services, job: JobRow) -> None:
     """The job `message.deliver`: one message, one try."""
     message_id = int(job.args["message_id"])
+    async with services.db.reading() as conn:
+        channel = await read_row(
+            conn,
+            select(inbox.c.channel)
+            .join(conversation, conversation.c.inbox_id == inbox.c.id)
+            .join(message, message.c.conversation_id == conversation.c.id)
+            .where(message.c.id == message_id),
+        )
+    if channel is None:
+        return
+    # Before anything is marked as leaving: a process killed while it loads an SDK must not leave doubts behind.
+    await get_channel(channel["channel"]).prepare()
     async with services.db.transaction() as uow:
         row = await uow.row(uow.lock(select(message).where(message.c.id == message_id)))
         if row is None or row["state"] not in ("queued", "sending"):

@@ -89,12 +89,17 @@ class TelegramChannel(Channel):
         await poll(inbox, sink, ctx, stop, self._pace)
 
     @override
-    async def send(self, outbound: Outbound, inbox: InboxConfig, ctx: ChannelContext) -> SendResult:
-        account = account_of(inbox)
+    async def prepare(self) -> None:
         # Seconds long the first time: in a thread, or every socket of this process would wait.
         module = await asyncio.to_thread(import_module, "channels.telegram.send")
         if self._bots is None:
             self._bots = module.Bots()
+
+    @override
+    async def send(self, outbound: Outbound, inbox: InboxConfig, ctx: ChannelContext) -> SendResult:
+        account = account_of(inbox)
+        await self.prepare()
+        module = import_module("channels.telegram.send")
         result: SendResult = await module.deliver(outbound, account, self._bots)
         return result
 
