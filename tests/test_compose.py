@@ -79,11 +79,14 @@ def test_no_secret_has_a_default() -> None:
     assert all(rest.startswith(":?") for _, rest in secrets)
 
 
-def test_the_proxy_knows_the_ports_that_web_listens_on() -> None:
+def test_the_proxy_knows_who_listens_where() -> None:
+    """HTTP is the web processes', mail the workers' (`switchboard web` has no mail listener)."""
     environment = SERVICES["web"]["environment"]
     assert f"server-template web 8 web:{environment['SWITCHBOARD_PORT']}\n" in HAPROXY
-    assert f"server-template web 8 web:{environment['SWITCHBOARD_LMTP_PORT']}\n" in HAPROXY
-    assert f"default-server check port {environment['SWITCHBOARD_PORT']} " in HAPROXY
+    mail = SERVICES["worker"]["environment"]["SWITCHBOARD_LMTP_PORT"]
+    assert f"server-template worker 8 worker:{mail}\n" in HAPROXY
+    assert f"web:{mail}" not in HAPROXY
+    assert set(SERVICES["proxy"]["networks"]) & set(SERVICES["worker"]["networks"])
     for port in SERVICES["proxy"]["ports"]:
         assert f"bind :{port.rsplit(':', 1)[1]}\n" in HAPROXY
 
