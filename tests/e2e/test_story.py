@@ -428,7 +428,7 @@ async def a_callback_is_kept_at_the_second_try(story: Story) -> None:
     row = await until(lambda: _callback_in(olena, booked["id"], "scheduled"), "the callback planned again")
     assert [(a["n"], a["outcome"], a["agent"]["id"]) for a in row["attempts"]] == [(1, "no_answer", olena.id)]
     again_at = from_iso(row["next_attempt_at"])
-    [tried] = [e for e in story.chief.events if e["kind"] == "callback.attempted"]
+    tried = await story.chief.heard("callback.attempted", lambda e: e["subject"]["id"] == booked["id"])
     assert tried["data"]["outcome"] == "no_answer"
     assert 24 * MINUTE <= again_at - from_iso(tried["at"]) <= 36 * MINUTE, "half an hour, spread by a fifth"
 
