@@ -124,6 +124,36 @@ sla_event = Table(
     Index("ix_sla_event_inquiry_id", "inquiry_id"),
 )
 
+# A call for help that somebody must acknowledge; those of one team and minute are one.
+sla_page = Table(
+    "sla_page",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("team_id", Big, nullable=False),  # 0: of no team
+    Column("minute", Big, nullable=False),
+    Column("inquiry_id", Big, nullable=False),  # the first that asked for help
+    Column("clock_id", Big, nullable=False),
+    Column("state", String(12), nullable=False),  # open | acknowledged | answered | exhausted
+    Column("times", Integer, nullable=False),  # how often people were called
+    Column("asked", Integer, nullable=False),  # how many steps asked for it
+    Column("next_at", Ms, nullable=True),
+    Column("acknowledged_by", Big, nullable=True),
+    Column("acknowledged_at", Ms, nullable=True),
+    Column("created_at", Ms, nullable=False),
+    UniqueConstraint("team_id", "minute", name="uq_sla_page_minute"),
+    Index("ix_sla_page_state", "state", "id"),
+)
+
+# Promises of a team broken within a minute: beyond a limit they are told as one summary.
+sla_storm = Table(
+    "sla_storm",
+    metadata,
+    Column("team_id", Big, primary_key=True, autoincrement=False),  # 0: of no team
+    Column("minute", Big, primary_key=True, autoincrement=False),
+    Column("breaches", Integer, nullable=False),
+    Column("first_breach_at", Ms, nullable=False),
+)
+
 agent_state = Table(
     "agent_state",
     metadata,
@@ -223,6 +253,7 @@ work_item = Table(
     Column("ended_at", Ms, nullable=True),
     UniqueConstraint("source_kind", "source_id", "attempt", name="uq_work_item_source"),
     Index("ix_work_item_inquiry_id", "inquiry_id"),
+    Index("ix_work_item_ready_at", "ready_at", "id"),  # planning reads what came in a period
 )
 Index(
     "ix_work_item_next_step_at",
@@ -312,6 +343,7 @@ assignment = Table(
     Column("end_cause", String(30), nullable=True),
     Index("ix_assignment_agent_id", "agent_id", "ended_at"),
     Index("ix_assignment_inquiry_id", "inquiry_id"),
+    Index("ix_assignment_item_id", "item_id", "id"),  # planning: who handled it, and for how long
 )
 Index(
     "uq_assignment_live",

@@ -5,6 +5,7 @@ from crm_core.schema.contacts import company, contact, identity, identity_eviden
 from crm_core.schema.conversations import attachment, conversation, message, message_ref
 from crm_core.schema.inquiries import call, inquiry
 from crm_core.schema.intake import inbound, inbox, inbox_state
+from crm_core.schema.notices import notification, notification_line
 from crm_core.schema.people import (
     agent,
     agent_skill,
@@ -15,6 +16,7 @@ from crm_core.schema.people import (
     team,
     team_member,
 )
+from crm_core.schema.webhooks import webhook, webhook_delivery
 from crm_core.schema.work import event, job, lease, setting, upload
 
 __all__ = [
@@ -42,8 +44,12 @@ __all__ = [
     "message",
     "message_ref",
     "metadata",
+    "notification",
+    "notification_line",
     "setting",
     "team",
     "team_member",
     "upload",
+    "webhook",
+    "webhook_delivery",
 ]

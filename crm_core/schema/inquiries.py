@@ -75,6 +75,7 @@ call = Table(
     UniqueConstraint("inbox_id", "call_key", name="uq_call_key"),
     Index("ix_call_correlation_id", "correlation_id"),
     Index("ix_call_contact_id", "contact_id"),
+    Index("ix_call_started_at", "started_at", "id"),  # planning reads the calls of a period
 )
 Index(
     "ix_inquiry_solved_at",

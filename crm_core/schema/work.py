@@ -24,6 +24,14 @@ event = Table(
     Index("ix_event_inquiry_id", "inquiry_id", "id"),
     Index("ix_event_conversation_id", "conversation_id", "id"),
 )
+# Who was there when: planning replays a period with the people that it had.
+Index(
+    "ix_event_presence",
+    event.c.subject_id,
+    event.c.at,
+    postgresql_where=event.c.kind == "presence.changed",
+    sqlite_where=event.c.kind == "presence.changed",
+)
 
 job = Table(
     "job",
