@@ -13,6 +13,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 
@@ -174,6 +175,19 @@ Index(
     agent_state.c.lease_until,
     postgresql_where=text("routable"),
     sqlite_where=text("routable"),
+)
+
+# Presences that are over, for hours at work; the one that lasts is agent_state's.
+presence_span = Table(
+    "presence_span",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("agent_id", Big, ForeignKey("agent.id", ondelete="CASCADE"), nullable=False),
+    Column("presence", String(16), nullable=False),
+    Column("reason", String(40), nullable=True),
+    Column("since", Ms, nullable=False),
+    Column("until", Ms, nullable=False),
+    Index("ix_presence_span_agent_id", "agent_id", "until"),
 )
 
 agent_slot = Table(
@@ -338,10 +352,13 @@ assignment = Table(
     Column("forced", Boolean, nullable=False),
     Column("cause", String(30), nullable=False),  # offer | outright | take | transfer
     Column("decision_id", Big, nullable=True),
+    Column("team_id", Big, nullable=True),  # whose queue it came from
     Column("started_at", Ms, nullable=False),
     Column("ended_at", Ms, nullable=True),
     Column("end_cause", String(30), nullable=True),
     Index("ix_assignment_agent_id", "agent_id", "ended_at"),
+    # The last waits of a queue (expected wait) and who handled how much (fairness).
+    Index("ix_assignment_team_id", "team_id", "channel", "started_at"),
     Index("ix_assignment_inquiry_id", "inquiry_id"),
     Index("ix_assignment_item_id", "item_id", "id"),  # planning: who handled it, and for how long
 )
@@ -365,8 +382,46 @@ decision = Table(
     Column("agent_id", Big, nullable=True),
     Column("why", Json, nullable=False),
     Column("rule_version", Integer, nullable=False),
+    Column("input", Json, nullable=True),  # what replaying it needs, at most 4 KB; see routing.replay
     Index("ix_decision_item_id", "item_id", "id"),
     Index("ix_decision_inquiry_id", "inquiry_id", "id"),
+)
+
+# Every edit of what a team's routing depends on. Rows are never changed; team.settings holds the newest.
+routing_version = Table(
+    "routing_version",
+    metadata,
+    Column("team_id", Big, ForeignKey("team.id", ondelete="CASCADE"), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("kind", String(10), nullable=False),  # settings | people
+    Column("settings", Json, nullable=False),  # as they were said, without defaults
+    Column("changes", Json, nullable=False),  # [{"path", "before", "after"}]
+    Column("comment", String(500), nullable=True),
+    Column("source", String(20), nullable=False),  # api | import | admin | rollback | first
+    Column("actor", String(60), nullable=False),
+    Column("created_at", Ms, nullable=False),
+)
+
+# How far the newest version of a team has reached its agents' limits and its waiting items.
+routing_rollout = Table(
+    "routing_rollout",
+    metadata,
+    Column("team_id", Big, ForeignKey("team.id", ondelete="CASCADE"), primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("phase", String(10), nullable=False),  # agents | items | late | done
+    Column("after_at", Ms, nullable=False),  # behind which (ready_at, id) to go on
+    Column("after_id", Big, nullable=False),
+    Column("agents", Integer, nullable=False),  # looked at
+    Column("items", Integer, nullable=False),
+    Column("changed", Integer, nullable=False),
+    Column("started_at", Ms, nullable=False),
+    Column("finished_at", Ms, nullable=True),
+)
+Index(
+    "ix_routing_rollout_open",
+    routing_rollout.c.started_at,
+    postgresql_where=routing_rollout.c.finished_at.is_(None),
+    sqlite_where=routing_rollout.c.finished_at.is_(None),
 )
 
 command = Table(
@@ -397,7 +452,8 @@ callback = Table(
     Column("asked_for", Boolean, nullable=False),  # an explicit wish overrides quiet hours
     Column("owner_id", Big, nullable=True),
     Column("team_id", Big, nullable=True),
-    Column("state", String(10), nullable=False),  # scheduled | due | dialling | done | cancelled | escalated
+    Column("state", String(10), nullable=False),
+    # scheduled | due | dialling | paused | done | cancelled | escalated
     Column("mode", String(16), nullable=False),  # preview | agent_first | customer_first
     Column("counted_attempts", Integer, nullable=False),
     Column("uncounted_attempts", Integer, nullable=False),
@@ -414,9 +470,56 @@ callback = Table(
     Column("kept_at", Ms, nullable=True),
     Column("created_at", Ms, nullable=False),
     Column("updated_at", Ms, nullable=False),
+    # scheduled: a promised time | hold: a place in the queue kept for somebody who hung up
+    Column("kind", String(10), nullable=False, server_default="scheduled"),
+    Column("kept_by", Ms, nullable=True),  # the promised window and its tolerance: later is late
+    Column("first_dialled_at", Ms, nullable=True),
+    Column("escalation", String(40), nullable=True),  # why a supervisor was asked
+    Column("ended_by", String(10), nullable=True),  # of a cancelled one: customer | agent | system
+    Column("end_reason", String(500), nullable=True),
+    Column("paused_at", Ms, nullable=True),  # the customer wrote or called: nobody dials meanwhile
+    Column("pause_cause", String(40), nullable=True),
+    # Whom to ask in which order, what came of each: [{agent_id, role, from, until, result}]
+    Column("chain", Json, nullable=True),
+    Column("watch", String(10), nullable=True),  # what `watch_at` is for: chain | card | pacing
+    Column("watch_at", Ms, nullable=True),
+    Column("slot_team_id", Big, nullable=True),  # the half hour it took from a team's offer
+    Column("slot_at", Ms, nullable=True),
+    Column("public_token", String(64), nullable=True, unique=True),  # opens the customer's own page
+    # Of a place in the queue: what it stands for.
+    Column("enqueued_at", Ms, nullable=True),
+    Column("priority", String(10), nullable=True),
+    Column("held_call_id", Big, nullable=True),
+    Column("place_lost", Boolean, nullable=False, server_default=false()),
     Index("ix_callback_contact_id", "contact_id"),
     Index("ix_callback_owner_id", "owner_id", "state"),
     Index("ix_callback_phone", "phone", "state"),
+    Index("ix_callback_inquiry_id", "inquiry_id"),
+    # Reports read the promises of a period.
+    Index("ix_callback_window_start", "window_start"),
+)
+Index(
+    "ix_callback_open",
+    callback.c.due_at,
+    callback.c.id,
+    postgresql_where=callback.c.state.in_(("scheduled", "due", "dialling", "paused", "escalated")),
+    sqlite_where=callback.c.state.in_(("scheduled", "due", "dialling", "paused", "escalated")),
+)
+Index(
+    "ix_callback_watch_at",
+    callback.c.watch_at,
+    postgresql_where=callback.c.watch_at.is_not(None),
+    sqlite_where=callback.c.watch_at.is_not(None),
+)
+# One number has one place in the queue.
+Index(
+    "uq_callback_hold_phone",
+    callback.c.phone,
+    unique=True,
+    postgresql_where=(callback.c.kind == "hold")
+    & callback.c.state.in_(("scheduled", "due", "dialling", "paused")),
+    sqlite_where=(callback.c.kind == "hold")
+    & callback.c.state.in_(("scheduled", "due", "dialling", "paused")),
 )
 Index(
     "ix_callback_next_attempt_at",
@@ -448,11 +551,40 @@ callback_attempt = Table(
     Column("started_at", Ms, nullable=False),
     Column("ended_at", Ms, nullable=True),
     Column("give_up_at", Ms, nullable=True),  # no word from the PBX by then: the attempt ends as failed
+    Column("phone", String(20), nullable=True),  # E.164, as it was dialled
+    Column("style", String(16), nullable=True),  # preview | agent_first | customer_first
+    Column("agent_answered_at", Ms, nullable=True),
+    Column("customer_answered_at", Ms, nullable=True),
+    Column("connected_at", Ms, nullable=True),  # of a customer-first call: an agent spoke
     UniqueConstraint("callback_id", "n", name="uq_callback_attempt_n"),
+)
+# Two workers, two promises, one number: only one of them rings.
+Index(
+    "uq_callback_attempt_dialling",
+    callback_attempt.c.phone,
+    unique=True,
+    postgresql_where=callback_attempt.c.state == "dialling",
+    sqlite_where=callback_attempt.c.state == "dialling",
+)
+# How many customers hung up on us after they answered, of late.
+Index(
+    "ix_callback_attempt_customer_first",
+    callback_attempt.c.started_at,
+    postgresql_where=callback_attempt.c.style == "customer_first",
+    sqlite_where=callback_attempt.c.style == "customer_first",
 )
 Index(
     "ix_callback_attempt_give_up_at",
     callback_attempt.c.give_up_at,
     postgresql_where=callback_attempt.c.give_up_at.is_not(None),
     sqlite_where=callback_attempt.c.give_up_at.is_not(None),
+)
+
+# Promises made to a team's half hour. The row is the lock: a slot is taken by compare-and-set.
+callback_slot = Table(
+    "callback_slot",
+    metadata,
+    Column("team_id", Big, primary_key=True),
+    Column("start", Ms, primary_key=True),
+    Column("taken", Integer, nullable=False),
 )
