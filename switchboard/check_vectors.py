@@ -1,15 +1,14 @@
-"""Checks the product's own arithmetic against a file of known answers (`tests/vectors/vectors.json`).
+"""Checks the product against a file of known answers (`tests/vectors/vectors.json`): `switchboard check-vectors FILE`.
 
-Owns the translation between the file's words and the product's. `check` is pure; run it by `python -m
-switchboard.check_vectors FILE`. A vector that cannot be read is a failure of that vector, not of the run.
+Owns the translation between the file's words and the product's. `check` is pure; what storage takes part in is lived
+again on a database of the configured kind by `switchboard.vector_storage`, and passes only if both pass. A vector that
+cannot be read is a failure of that vector, not of the run.
 """
 
 import json
 import math
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from crm_core.clock import MINUTE, SECOND, from_iso, to_iso
@@ -57,39 +56,71 @@ class SectionResult:
 def check(vectors: Mapping[str, Any]) -> list[SectionResult]:
     """One result per section of the file that this product computes."""
     specs = vectors.get("calendars", {})
-    calendars: dict[str, Calendar] = {}
-
-    def calendar(name: str) -> Calendar:
-        if name not in calendars:
-            # The file's hours are exact: 23:59 means 23:59 there.
-            calendars[name] = Calendar.from_spec(specs[name], id=_CALENDAR_ID, name=name, round_2359=False)
-        return calendars[name]
-
+    calendars = _Calendars(specs)
     return [
-        _section("calendars", [{"id": name} for name in specs], lambda item: _compiles(calendar(item["id"]))),
-        _section(
-            "business_time", vectors.get("business_time", []), lambda item: business_time(item, calendar)
-        ),
+        *check_business_time(specs, vectors),
         _section("erlang", vectors.get("erlang", []), erlang_case),
-        _section("sla_scenarios", vectors.get("sla_scenarios", []), lambda item: scenario(item, calendar)),
+        _section("sla_scenarios", vectors.get("sla_scenarios", []), lambda item: scenario(item, calendars)),
         _section("reporting", list(_report_items(vectors.get("reporting", {}))), report_case),
     ]
+
+
+def check_business_time(specs: Mapping[str, Any], vectors: Mapping[str, Any]) -> list[SectionResult]:
+    """The sections of calendars and of their arithmetic, with these specs."""
+    calendars = _Calendars(specs)
+    names = [{"id": name} for name in specs]
+    return [
+        _section("calendars", names, lambda item: _compiles(calendars(item["id"]))),
+        _section(
+            "business_time", vectors.get("business_time", []), lambda item: business_time(item, calendars)
+        ),
+    ]
+
+
+def both(pure: Sequence[SectionResult], stored: Sequence[SectionResult]) -> list[SectionResult]:
+    """A vector passes if it passes in both; which of the two failed is said with the failure."""
+    again = {result.section: result.failures for result in stored}
+    merged = []
+    for result in pure:
+        failures = {failure.id: failure for failure in result.failures}
+        for failure in again.get(result.section, ()):
+            failures.setdefault(failure.id, Failure(failure.id, failure.expected, {"stored": failure.got}))
+        passed = result.total - len(failures)
+        merged.append(SectionResult(result.section, passed, result.total, tuple(failures.values())))
+    return merged
+
+
+class _Calendars:
+    """Compiled calendars by name."""
+
+    def __init__(self, specs: Mapping[str, Any]) -> None:
+        self._specs = specs
+        self._compiled: dict[str, Calendar] = {}
+
+    def __call__(self, name: str) -> Calendar:
+        if name not in self._compiled:
+            # The file's hours are exact: 23:59 means 23:59 there.
+            self._compiled[name] = Calendar.from_spec(
+                self._specs[name], id=_CALENDAR_ID, name=name, round_2359=False
+            )
+        return self._compiled[name]
 
 
 Pair = tuple[Any, Any]
 """(expected, got); equal when the vector passes."""
 
 
-def _section(name: str, items: Sequence[Mapping[str, Any]], run: Callable[[Any], Pair]) -> SectionResult:
+def _section(section: str, items: Sequence[Any], run: Callable[[Any], Pair]) -> SectionResult:
     failures = []
-    for item in items:
+    for i, item in enumerate(items):
+        name = item.get("id", f"#{i + 1}") if isinstance(item, Mapping) else f"#{i + 1}"
         try:
             expected, got = run(item)
         except Exception as error:  # a vector may be malformed in any way
             expected, got = "an answer", f"{type(error).__name__}: {error}"
         if not _same(expected, got):
-            failures.append(Failure(str(item.get("id", "?")), expected, got))
-    return SectionResult(name, len(items) - len(failures), len(items), tuple(failures))
+            failures.append(Failure(str(name), expected, got))
+    return SectionResult(section, len(items) - len(failures), len(items), tuple(failures))
 
 
 def _same(expected: Any, got: Any) -> bool:
@@ -208,23 +239,36 @@ def scenario(item: Mapping[str, Any], calendar: Callable[[str], Calendar]) -> Pa
     differs between the two, the result must not.
     """
     asleep, awake = (_play(item, calendar(item["calendar"]), sweeping=sweeping) for sweeping in (False, True))
-    expected = {look["at"]: _by_key(look["instances"]) for look in item["expect"]}
-    got = {
-        at: {key: _only(expected.get(at, {}).get(key), value) for key, value in awake[at].items()}
-        for at in awake
-    }
+    expected = {look["at"]: by_key(look["instances"]) for look in item["expect"]}
     if asleep != awake:
         raise ValueError("the result depends on the sweeper")
-    if {at: set(found) for at, found in got.items()} != {at: set(found) for at, found in expected.items()}:
-        return expected, {"instances": got}
-    return expected, got
+    got = only_asked(expected, awake)
+    return (expected, expected) if same_instances(expected, awake) else (expected, {"instances": got})
+
+
+Looks = Mapping[str, Mapping[str, Mapping[str, Any]]]
+"""{moment: {metric and instance: what is seen}}"""
+
+
+def same_instances(expected: Looks, got: Looks) -> bool:
+    """Whether the very instances were there that were expected, each with what the file states of it."""
+    keys = {at: set(found) for at, found in got.items()}
+    return keys == {at: set(found) for at, found in expected.items()} and _same(expected, got)
+
+
+def only_asked(expected: Looks, got: Looks) -> dict[str, dict[str, Mapping[str, Any]]]:
+    """What was seen, without the fields the file says nothing of."""
+    return {
+        at: {key: _only(expected.get(at, {}).get(key), value) for key, value in found.items()}
+        for at, found in got.items()
+    }
 
 
 def _only(wanted: Mapping[str, Any] | None, got: Mapping[str, Any]) -> Mapping[str, Any]:
     return got if wanted is None else {key: got.get(key) for key in wanted}
 
 
-def _by_key(instances: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+def by_key(instances: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
     return {f"{one['metric']} {one['instance']}": one for one in instances}
 
 
@@ -236,11 +280,8 @@ def _play(
     def policy(targets: Mapping[str, Any] | None) -> Policy | None:
         if targets is None:
             return None
-        named = {
-            priority: {str(_metric(name)): body for name, body in metrics.items()}
-            for priority, metrics in targets.items()
-        }
-        made = Policy.parse(id=1, version=len(policies) + 1, position=0, name="vector", targets=named)
+        version = len(policies) + 1
+        made = Policy.parse(id=1, version=version, position=0, name="vector", targets=targets_of(targets))
         policies.append(made)
         return made
 
@@ -258,8 +299,8 @@ def _play(
         if sweeping:
             state = TicketClocks(state.facts, tuple(_swept(clock, at, rules) for clock in state.clocks))
         if order == 1:
-            seen[what["at"]] = _by_key(
-                _shown(clock, at, rules) for clock in state.clocks if clock.metric in measured
+            seen[what["at"]] = by_key(
+                shown(clock, at, rules) for clock in state.clocks if clock.metric in measured
             )
             continue
         if what["type"] == "policy":
@@ -279,6 +320,24 @@ def _swept(clock: Clock, now: int, rules: Rulebook) -> Clock:
     return clock
 
 
+def targets_of(targets: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """A scenario's policy in the product's words."""
+    return {
+        priority: {str(_metric(name)): body for name, body in metrics.items()}
+        for priority, metrics in targets.items()
+    }
+
+
+def by_program(what: Mapping[str, Any]) -> bool:
+    """Whether an answer was written by a bot."""
+    return bool(what.get("bot")) or "bot" in (
+        what["type"],
+        what.get("by"),
+        what.get("author"),
+        what.get("role"),
+    )
+
+
 def _event(what: Mapping[str, Any], at: int) -> TicketEvent:
     match what["type"]:
         case "create":
@@ -286,14 +345,8 @@ def _event(what: Mapping[str, Any], at: int) -> TicketEvent:
             return Created(at, Author(what.get("by", "customer")), what.get("public", True), status)
         case "customer":
             return MessageWritten(at, Author.CUSTOMER)
-        case "agent" | "bot" as kind:
-            by_program = what.get("bot") or "bot" in (
-                kind,
-                what.get("by"),
-                what.get("author"),
-                what.get("role"),
-            )
-            author = Author.BOT if by_program else Author.AGENT
+        case "agent" | "bot":
+            author = Author.BOT if by_program(what) else Author.AGENT
             return MessageWritten(at, author, what.get("public", True))
         case "status":
             return StatusChanged(at, Status(what["to"]))
@@ -303,7 +356,7 @@ def _event(what: Mapping[str, Any], at: int) -> TicketEvent:
             raise ValueError(f"unknown event {unknown!r}")
 
 
-def _shown(clock: Clock, at: int, rules: Rulebook) -> dict[str, Any]:
+def shown(clock: Clock, at: int, rules: Rulebook) -> dict[str, Any]:
     """The clock as a reader sees it at an instant, in the file's words."""
     due = clock.breach_at is not None and clock.breach_at < at and clock.state is ClockState.ACTIVE
     breached = clock.breached_at if clock.breached_at is not None else clock.breach_at if due else None
@@ -390,25 +443,3 @@ def render(results: Iterable[SectionResult]) -> str:
             lines.append(f"    expected {json.dumps(failure.expected, default=str)}")
             lines.append(f"    got      {json.dumps(failure.got, default=str)}")
     return "\n".join(lines)
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Exit code: 0 all pass, 1 some fail, 2 the file cannot be used."""
-    if len(arguments) != 1:
-        sys.stderr.write("usage: python -m switchboard.check_vectors FILE\n")
-        return 2
-    try:
-        vectors = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        sys.stderr.write(f"{arguments[0]}: {error}\n")
-        return 2
-    if not isinstance(vectors, dict):
-        sys.stderr.write(f"{arguments[0]}: must hold an object\n")
-        return 2
-    results = check(vectors)
-    sys.stdout.write(render(results) + "\n")
-    return 0 if results and all(result.passed == result.total for result in results) else 1
-
-
-if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))

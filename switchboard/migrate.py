@@ -41,12 +41,16 @@ async def current(conn: AsyncConnection) -> str | None:
     return await conn.run_sync(lambda sync: MigrationContext.configure(sync).get_current_revision())
 
 
-async def upgrade(url: str) -> bool:
-    """Migrate to the head. Returns whether anything had to be done. Safe to call from several processes at once."""
+async def upgrade(url: str, *, schema: str | None = None) -> bool:
+    """Migrate to the head. Returns whether anything had to be done. Safe to call from several processes at once.
+
+    `schema`: on Postgres, the one to build in instead of the database's default.
+    """
     location = make_url(url)
     if location.get_backend_name() == "sqlite":
         Path(str(location.database)).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_async_engine(url, poolclass=NullPool)
+    session = {"server_settings": {"search_path": schema}} if schema is not None else {}
+    engine = create_async_engine(url, poolclass=NullPool, connect_args=session)
     try:
         async with engine.connect() as conn:
             before = await current(conn)

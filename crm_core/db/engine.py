@@ -35,10 +35,18 @@ class Database:
         url: `sqlite+aiosqlite:///path` or `postgresql+asyncpg://…`.
         synchronous: SQLite only. FULL (default) survives a power cut with every acknowledged row; NORMAL is faster
             and may lose the last transactions then, though never on a crash of the process.
+        schema: Postgres only. The schema to live in instead of the database's default.
     """
 
     def __init__(
-        self, url: str, *, clock: Clock, hints: Hints, pool_size: int = 10, synchronous: str = "FULL"
+        self,
+        url: str,
+        *,
+        clock: Clock,
+        hints: Hints,
+        pool_size: int = 10,
+        synchronous: str = "FULL",
+        schema: str | None = None,
     ) -> None:
         self.url = url
         self.dialect = make_url(url).get_backend_name()
@@ -68,6 +76,9 @@ class Database:
                 url, pool_size=pool_size, writes=False, synchronous=synchronous, threads=self._threads
             )
         else:
+            session = {"application_name": "switchboard", "timezone": "UTC"}
+            if schema is not None:
+                session["search_path"] = schema
             self._write_engine = create_async_engine(
                 url,
                 pool_size=pool_size,
@@ -76,7 +87,7 @@ class Database:
                 pool_recycle=1800,
                 # Errors are logged and kept on jobs; what customers wrote, and tokens, have no place there.
                 hide_parameters=True,
-                connect_args={"server_settings": {"application_name": "switchboard", "timezone": "UTC"}},
+                connect_args={"server_settings": session},
             )
             self._read_engine = self._write_engine
             self._threads = None

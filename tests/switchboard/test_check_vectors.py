@@ -1,12 +1,18 @@
+import asyncio
 import copy
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy.ext.asyncio import create_async_engine
 
-from switchboard.check_vectors import check, render
+from crm_core.db.engine import Database
+from switchboard.check_vectors import both, check, render
+from switchboard.vector_storage import check_stored
 
 FILE = Path(__file__).parents[1] / "vectors" / "vectors.json"
 VECTORS = json.loads(FILE.read_text())
@@ -58,24 +64,74 @@ def test_a_false_vector_is_reported_with_what_was_expected_and_found() -> None:
     assert "D003" in report
 
 
-@pytest.mark.parametrize(
-    ("content", "code", "says"),
-    [
-        (json.dumps(VECTORS), 0, "sla_scenarios 23/23"),
-        ("[]", 2, "object"),
-        ("{", 2, "Expecting"),
-        (None, 2, "No such file"),
-    ],
-)
-def test_command(tmp_path: Path, content: str | None, code: int, says: str) -> None:
-    file = tmp_path / "vectors.json"
-    if content is not None:
-        file.write_text(content)
-    done = subprocess.run(
-        [sys.executable, "-m", "switchboard.check_vectors", str(file)],
+def run(file: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "switchboard.cli", "check-vectors", str(file)],
         capture_output=True,
         text=True,
         check=False,
+        env={**os.environ, **environment},
     )
-    assert done.returncode == code
-    assert says in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "says"), [("[]", "object"), ("{", "Expecting"), (None, "does not exist")]
+)
+def test_a_file_that_cannot_be_used(tmp_path: Path, content: str | None, says: str) -> None:
+    file = tmp_path / "vectors.json"
+    if content is not None:
+        file.write_text(content)
+    done = run(file, SWITCHBOARD_DATA_DIR=str(tmp_path))
+    assert done.returncode == 2
+    assert says in done.stderr
+
+
+def test_the_command_on_the_configured_database_leaves_no_trace(database_url: str, tmp_path: Path) -> None:
+    """Good vectors pass, false ones fail with what was expected and found; the installation's own tables stay empty."""
+    file = tmp_path / "vectors.json"
+    environment = {"SWITCHBOARD_DATABASE_URL": database_url, "SWITCHBOARD_DATA_DIR": str(tmp_path / "data")}
+    file.write_text(json.dumps(VECTORS))
+    done = run(file, **environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        *(
+            "calendars 35/35",
+            "business_time 104/104",
+            "erlang 39/39",
+            "sla_scenarios 23/23",
+            "reporting 10/10",
+        )
+    ]
+    file.write_text(json.dumps(falsified()))
+    done = run(file, **environment)
+    assert done.returncode == 1
+    assert "sla_scenarios 20/23" in done.stdout
+    assert "business_time 99/104" in done.stdout
+    assert {"S03", "S10", "S18", "D003", "utc_never"} <= {line.strip() for line in done.stdout.splitlines()}
+    assert asyncio.run(_left(database_url)) == (0, 0)
+
+
+async def _left(url: str) -> tuple[int, int]:
+    """Tickets in the installation, and schemas that were left behind."""
+    engine = create_async_engine(url)
+    try:
+        async with engine.connect() as conn:
+            tickets = (await conn.exec_driver_sql("select count(*) from inquiry")).scalar_one()
+            schemas = 0
+            if engine.dialect.name == "postgresql":
+                query = "select count(*) from pg_namespace where nspname like 'switchboard_vectors_%%'"
+                schemas = (await conn.exec_driver_sql(query)).scalar_one()
+            return tickets, schemas
+    finally:
+        await engine.dispose()
+
+
+async def test_storage_that_answers_wrongly_is_found(db: Database, clock: Any) -> None:
+    """What only storage gets wrong fails the vector, though the pure code has it right."""
+    vectors = {**VECTORS, "sla_scenarios": [s for s in VECTORS["sla_scenarios"] if s["id"] == "S03"]}
+    edited = copy.deepcopy(vectors)
+    edited["sla_scenarios"][0]["events"][1]["at"] = "2025-06-02T08:02:00Z"
+    stored = await check_stored(db, clock, edited, sweepings=(False,))
+    [result] = [r for r in both(check(vectors), stored) if r.section == "sla_scenarios"]
+    assert (result.passed, result.total) == (0, 1)
+    assert set(result.failures[0].got) == {"stored"}
