@@ -177,19 +177,6 @@ Index(
     sqlite_where=text("routable"),
 )
 
-# Presences that are over, for hours at work; the one that lasts is agent_state's.
-presence_span = Table(
-    "presence_span",
-    metadata,
-    Column("id", Id, primary_key=True),
-    Column("agent_id", Big, ForeignKey("agent.id", ondelete="CASCADE"), nullable=False),
-    Column("presence", String(16), nullable=False),
-    Column("reason", String(40), nullable=True),
-    Column("since", Ms, nullable=False),
-    Column("until", Ms, nullable=False),
-    Index("ix_presence_span_agent_id", "agent_id", "until"),
-)
-
 agent_slot = Table(
     "agent_slot",
     metadata,
