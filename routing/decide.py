@@ -1,16 +1,19 @@
-"""The decision: given an item and the agents that could be asked, who gets it, or why it waits. Pure.
+"""The decision, pure, from both sides: who gets an item, or why it waits (`place`); which of the waiting
+items a free agent takes (`pick`).
 
-The transactions of `routing.match`, the explanation of a waiting item and a simulator all call `place`.
+The transactions of `routing.match`, the explanation of a waiting item and the simulator all call these.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
+from hashlib import blake2b
 
 from routing import ranking, steps
 from routing.eligibility import availability_failure, lane_failure
 from routing.model import AgentView, Channel, Item, Reason
 from routing.ranking import Rank
-from routing.settings import TeamSettings
+from routing.settings import DEFAULTS, TeamSettings
 from routing.steps import Step
 
 
@@ -131,3 +134,132 @@ def is_parked_by_hours(item: Item, settings: TeamSettings, hours: Hours) -> bool
     if item.directed_agent_id is not None or item.channel == Channel.CALLBACK:
         return False
     return not (item.priority in settings.on_call or (item.vip and settings.on_call_vip))
+
+
+# --- an agent asks
+# ---------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class TeamRules:
+    """What a decision needs to know of a team: its settings, and whether it works now."""
+
+    settings: TeamSettings = DEFAULTS
+    hours: Hours = Hours()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PassedHead:
+    """An item that came before the one taken, and why this agent does not get it."""
+
+    item_id: int
+    reason: Reason
+
+
+class Turn(StrEnum):
+    """By which rule an item was the next one."""
+
+    FIRST = "first"  # the smallest key
+    OVERDUE = "overdue"  # late, and the late ones' turn
+    TOO_LATE = "too_late"  # late beyond `max_overdue`: always first
+    ON_TIME = "on_time"  # the late ones' share is spent on others: the first that can still be kept
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pick:
+    """What `pick` found: `item` with its `step`, or None. `behind`: what he would have got without it."""
+
+    item: Item | None = None
+    step: Step | None = None
+    turn: Turn = Turn.FIRST
+    behind: Item | None = None
+    passed: tuple[PassedHead, ...] = ()
+
+
+Draw = Callable[[int, Item, Item], float]
+"""`(agent_id, late item, item in time) -> [0, 1)`: whose turn it is."""
+
+
+def hashed_draw(agent_id: int, late: Item, fresh: Item) -> float:
+    """A fair draw that the same decision always repeats, so that replaying it finds the same winner.
+
+    Both items are in it: who passed a late one for one still in time draws anew for the next.
+    """
+    text = f"{agent_id}:{late.id}.{late.version}:{fresh.id}.{fresh.version}"
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest()) / 2**64
+
+
+def pick(
+    agent: AgentView,
+    heads: Sequence[Item],
+    teams: Mapping[int | None, TeamRules],
+    now: int,
+    *,
+    without: Collection[int] = (),
+    draw: Draw = hashed_draw,
+) -> Pick:
+    """Which of the items at the front of his lanes a free agent takes.
+
+    Args:
+        heads: the first items of the lanes that he serves, by (order_key, id); where `asks_on_time` says so,
+            also the first ones that are not late yet.
+        teams: the rules of every team among the heads.
+        without: items that were tried before and lost.
+        draw: for `late_share`.
+    """
+    passed: list[PassedHead] = []
+    fit: list[Item] = []
+    for head in heads:
+        if head.id in without:
+            continue
+        reason = pull_failure(agent, head, teams[head.team_id], now)
+        if reason is None:
+            fit.append(head)
+        elif not fit:
+            passed.append(PassedHead(item_id=head.id, reason=reason))
+    if not fit:
+        return Pick(passed=tuple(passed))
+    chosen, turn = fit[0], Turn.FIRST
+    if _is_late(chosen, now):
+        settings = teams[chosen.team_id].settings
+        fresh = next((i for i in fit if not _is_late(i, now)), None)
+        if fresh is not None and settings.late_share < 1:
+            if chosen.order_key < now - settings.max_overdue_ms:
+                turn = Turn.TOO_LATE
+            elif draw(agent.agent_id, chosen, fresh) < settings.late_share:
+                turn = Turn.OVERDUE
+            else:
+                chosen, turn = fresh, Turn.ON_TIME
+    plan = steps.plan(chosen, teams[chosen.team_id].settings)
+    return Pick(
+        item=chosen,
+        step=plan[min(chosen.step_no, len(plan) - 1)],
+        turn=turn,
+        behind=next((i for i in fit if i is not chosen), None),
+        passed=tuple(passed),
+    )
+
+
+def pull_failure(agent: AgentView, head: Item, team: TeamRules, now: int) -> Reason | None:
+    """Why this agent does not get an item of one of his lanes now, or None."""
+    settings = team.settings
+    rules = settings.channel(head.channel)
+    reason = availability_failure(agent, head.channel, rules.weight, rules, now)
+    if reason is not None:
+        return reason
+    if head.excludes(agent.agent_id, now):
+        return Reason.EXCLUDED_DECLINED
+    if settings.enforce_shifts and not agent.in_shift:
+        return Reason.OUTSIDE_SHIFT
+    return Reason.TEAM_CLOSED if is_parked_by_hours(head, settings, team.hours) else None
+
+
+def asks_on_time(heads: Sequence[Item], teams: Mapping[int | None, TeamRules], now: int) -> bool:
+    """Whether the choice may fall on the first item that is not late yet, which late ones may hide."""
+    for head in heads:
+        settings = teams[head.team_id].settings
+        if settings.late_share < 1 and now - settings.max_overdue_ms <= head.order_key < now:
+            return True
+    return False
+
+
+def _is_late(item: Item, now: int) -> bool:
+    return item.order_key < now

@@ -26,6 +26,7 @@ REASONS: dict[str, dict[str, str]] = {
         Reason.EXCLUDED_DECLINED: "declined or missed it a short while ago",
         Reason.OUTSIDE_SHIFT: "not on shift",
         Reason.ITEM_LOCKED: "was being changed at that moment",
+        Reason.TEAM_CLOSED: "its team is closed",
         "free": "could take it now",
     },
     "uk": {
@@ -43,6 +44,7 @@ REASONS: dict[str, dict[str, str]] = {
         Reason.EXCLUDED_DECLINED: "щойно відмовився або не відповів",
         Reason.OUTSIDE_SHIFT: "не на зміні",
         Reason.ITEM_LOCKED: "саме змінювався",
+        Reason.TEAM_CLOSED: "команда зачинена",
         "free": "може взяти зараз",
     },
     "ru": {
@@ -60,6 +62,7 @@ REASONS: dict[str, dict[str, str]] = {
         Reason.EXCLUDED_DECLINED: "только что отказался или не ответил",
         Reason.OUTSIDE_SHIFT: "не на смене",
         Reason.ITEM_LOCKED: "как раз менялся",
+        Reason.TEAM_CLOSED: "команда закрыта",
         "free": "может взять сейчас",
     },
 }

@@ -173,59 +173,68 @@ async def _pull_one(uow: UnitOfWork, agent_id: int, trigger: str, passed: set[in
     ]  # fmt: skip
     if not open_channels:
         return False
-    heads = await _heads(uow.conn, agent_id, open_channels, _HEADS_PER_LANE)
-    if len(heads) >= _HEADS_PER_LANE and all(h.id in passed or h.excludes(agent_id, now) for h in heads):
+    heads, teams, rules = await _choice(uow.conn, agent_id, open_channels, _HEADS_PER_LANE, now)
+    if len(heads) >= _HEADS_PER_LANE and decide.pick(agent, heads, rules, now, without=passed).item is None:
         # Somebody who declined all the first ones must still get at those behind them.
-        heads = await _heads(uow.conn, agent_id, open_channels, _HEADS_PER_LANE * 20)
+        heads, teams, rules = await _choice(uow.conn, agent_id, open_channels, _HEADS_PER_LANE * 20, now)
     lost: list[tuple[int, str]] = []
-    tries = 0
-    for i, head in enumerate(heads):
-        if head.id in passed or head.excludes(agent_id, now):
+    for _ in range(MAX_TRIES):
+        picked = decide.pick(agent, heads, rules, now, without=passed)
+        if picked.item is None or picked.step is None:
+            return False
+        passed.add(picked.item.id)
+        team = teams[picked.item.team_id]
+        item = await _claim(uow, picked.item)
+        if item is None:
+            lost.append((picked.item.id, Reason.ITEM_LOCKED.value))
             continue
-        if tries >= MAX_TRIES:
-            break
-        tries += 1
-        team = await store.team_context(uow.conn, head.team_id)
-        rules = team.settings.channel(head.channel)
-        failure = availability_failure(agent, head.channel, rules.weight, rules, now)
-        if failure is None and team.settings.enforce_shifts and not agent.in_shift:
-            failure = Reason.OUTSIDE_SHIFT
+        lane_ids = list((await lanes.intern(uow, picked.step.lanes)).values())
+        channel_rules = team.settings.channel(item.channel)
+        failure = await capacity.hold(uow, agent_id, item.channel, channel_rules, lanes=lane_ids)
         if failure is not None:
-            passed.add(head.id)
-            continue
-        item = await _claim(uow, head)
-        if item is None or decide.is_parked_by_hours(item, team.settings, team.hours(now)):
-            lost.append((head.id, Reason.ITEM_LOCKED.value))
-            passed.add(head.id)
-            continue
-        plan = steps.plan(item, team.settings)
-        step = plan[min(item.step_no, len(plan) - 1)]
-        lane_ids = list((await lanes.intern(uow, step.lanes)).values())
-        failure = await capacity.hold(uow, agent_id, item.channel, rules, lanes=lane_ids)
-        if failure is not None:
-            passed.add(head.id)
+            lost.append((item.id, failure.value))
             continue
         wanted = [*item.requirements.required, *item.requirements.preferred]
         (seen,) = await store.views(uow.conn, {agent_id: ()}, skills=wanted, now=now) if wanted else (agent,)
         why = reasons.of_pull(
-            item, step, replace(agent, skills=seen.skills), trigger=trigger, others=len(heads) - 1,
-            next_key=heads[i + 1].order_key if i + 1 < len(heads) else None, lost=lost,
+            item, replace(agent, skills=seen.skills), picked, trigger=trigger, heads=len(heads), lost=lost,
             version=team.settings.version, now=now,
         )  # fmt: skip
         await _give(
-            uow, item, agent, step=step, entered_at=item.step_entered_at, why=why, team=team, trigger=trigger
-        )
+            uow, item, agent, step=picked.step, entered_at=item.step_entered_at, why=why, team=team,
+            trigger=trigger,
+        )  # fmt: skip
         return True
     return False
 
 
-async def _heads(conn: AsyncConnection, agent_id: int, channels: Sequence[str], per_lane: int) -> list[Item]:
+async def _choice(
+    conn: AsyncConnection, agent_id: int, channels: Sequence[str], per_lane: int, now: int
+) -> tuple[list[Item], dict[int | None, TeamContext], dict[int | None, decide.TeamRules]]:
+    """What an agent may choose from, and the rules of the teams whose items these are."""
+    heads = await _heads(conn, agent_id, channels, per_lane)
+    teams = {t: await store.team_context(conn, t) for t in {h.team_id for h in heads}}
+    rules = {t: context.rules(now) for t, context in teams.items()}
+    if decide.asks_on_time(heads, rules, now):
+        seen = {h.id for h in heads}
+        heads += [h for h in await _heads(conn, agent_id, channels, per_lane, since=now) if h.id not in seen]
+        for team_id in {h.team_id for h in heads} - teams.keys():
+            teams[team_id] = await store.team_context(conn, team_id)
+            rules[team_id] = teams[team_id].rules(now)
+        heads.sort(key=lambda h: (h.order_key, h.id))
+    return heads, teams, rules
+
+
+async def _heads(
+    conn: AsyncConnection, agent_id: int, channels: Sequence[str], per_lane: int, *, since: int | None = None
+) -> list[Item]:
     """The most urgent items of an agent's lanes, best first: two index probes per lane, whatever is
-    queued.
+    queued. `since`: of those with a key from there on.
     """
+    later = [] if since is None else [queue_entry.c.order_key >= since]
     first = (
         select(func.min(queue_entry.c.order_key))
-        .where(queue_entry.c.lane_id == agent_lane.c.lane_id)
+        .where(queue_entry.c.lane_id == agent_lane.c.lane_id, *later)
         .correlate(agent_lane)
         .scalar_subquery()
     )
@@ -249,7 +258,7 @@ async def _heads(conn: AsyncConnection, agent_id: int, channels: Sequence[str], 
     for lane_id in lane_ids:
         part = (
             select(queue_entry.c.item_id)
-            .where(queue_entry.c.lane_id == lane_id)
+            .where(queue_entry.c.lane_id == lane_id, *later)
             .order_by(queue_entry.c.order_key, queue_entry.c.item_id)
             .limit(per_lane)
             .subquery()

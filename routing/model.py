@@ -65,6 +65,7 @@ class Reason(StrEnum):
     EXCLUDED_DECLINED = "excluded_declined"
     OUTSIDE_SHIFT = "outside_shift"
     ITEM_LOCKED = "item_locked"
+    TEAM_CLOSED = "team_closed"
 
 
 @dataclass(frozen=True, slots=True)

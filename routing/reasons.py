@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from routing import ranking
-from routing.decide import Placement
+from routing.decide import Pick, Placement, Turn
 from routing.model import AgentView, Item, Reason
 from routing.ranking import Rank
 from routing.steps import Step
@@ -53,15 +53,24 @@ def of_placement(
 
 
 def of_pull(
-    item: Item, step: Step, agent: AgentView, *, trigger: str, others: int, next_key: int | None,
-    lost: Sequence[tuple[int, str]], version: int, now: int,
+    item: Item, agent: AgentView, picked: Pick, *, trigger: str, heads: int, lost: Sequence[tuple[int, str]],
+    version: int, now: int,
 ) -> dict[str, Any]:  # fmt: skip
-    """Why an agent who is free took this item: it had the smallest key among his lanes."""
+    """Why an agent who is free took this item: whose turn it was among the first of his lanes, and what he
+    passed.
+    """
+    step = picked.step
+    if step is None:
+        raise ValueError("nothing was picked")
     why = _base(item, step, item.step_entered_at, trigger=trigger, version=version, now=now)
     why["considered"] = 1
-    why["heads"] = others
-    if next_key is not None:
-        why["next_key"] = next_key
+    why["heads"] = heads - 1
+    if picked.turn != Turn.FIRST:
+        why["turn"] = picked.turn.value
+    if picked.behind is not None:
+        why["next_key"] = picked.behind.order_key
+    if picked.passed:
+        why["passed"] = [[p.item_id, p.reason.value] for p in picked.passed[:MAX_REJECTED]]
     if lost:
         why["lost"] = [list(entry) for entry in lost[:MAX_REJECTED]]
     why["winner"] = _rank(item, ranking.rank_of(item, agent, step.no), now)

@@ -135,6 +135,9 @@ class TeamSettings:
     `after_hours`: what happens when the team's calendar is closed. park (default): wait for the opening;
     online: whoever is online all the same may serve; ignore: the calendar does not matter. Items of a
     priority in `on_call` (and VIPs if `on_call_vip`) are never parked.
+
+    `late_share`: how often a free agent takes the earliest of the late items while others can still be had
+    in time; 1 is pure earliest deadline first. Those late by more than `max_overdue_ms` come first always.
     """
 
     channels: Mapping[str, ChannelSettings] = field(default_factory=lambda: DEFAULT_CHANNELS)
@@ -149,6 +152,8 @@ class TeamSettings:
     misses_to_break: int = 2
     rounds_per_step: int = 3
     enforce_shifts: bool = False
+    late_share: float = 1.0
+    max_overdue_ms: int = 4 * HOUR
     default: bool = False
     version: int = 1
 
@@ -176,7 +181,7 @@ def parse(data: Any) -> TeamSettings:
     reserve_s, interrupts, boosts_s, vip_boost_s, wrapup_s, inactive_s}`, `steps` (list of {scope, at,
     skip_if_empty}; `at` and `sticky_wait` are seconds or "25%"), `overflow` (team ids), `after_hours`,
     `on_call` {priorities, vip}, `lead_max_wait_s`, `load_max`, `exclude_s`, `misses_to_break`,
-    `rounds_per_step`, `enforce_shifts`, `default`, `version`.
+    `rounds_per_step`, `enforce_shifts`, `late_share` (0-1), `max_overdue_s`, `default`, `version`.
 
     Raises:
         SettingsError: 422, naming the wrong field.
@@ -205,6 +210,8 @@ def parse(data: Any) -> TeamSettings:
         misses_to_break=_number(root.get("misses_to_break", base.misses_to_break), "misses_to_break", low=1),
         rounds_per_step=_number(root.get("rounds_per_step", base.rounds_per_step), "rounds_per_step", low=1),
         enforce_shifts=_flag(root.get("enforce_shifts", False), "enforce_shifts"),
+        late_share=_share(root.get("late_share", base.late_share), "late_share"),
+        max_overdue_ms=_seconds(root, "max_overdue_s", base.max_overdue_ms, ""),
         default=_flag(root.get("default", False), "default"),
         version=_number(root.get("version", 1), "version", low=1),
     )
@@ -304,6 +311,12 @@ def _number(value: Any, path: str, *, low: int = 0, high: int = 366 * 86_400) ->
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise SettingsError(path, f"{value!r} is no whole number from {low} to {high}")
     return value
+
+
+def _share(value: Any, path: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise SettingsError(path, f"{value!r} is no number from 0 to 1")
+    return float(value)
 
 
 def _flag(value: Any, path: str) -> bool:

@@ -16,7 +16,7 @@ from crm_core.db.uow import UnitOfWork
 from crm_core.schema import agent, agent_skill, inquiry, team
 from routing.business_time import Calendar
 from routing.calendar_spec import CalendarError
-from routing.decide import Hours
+from routing.decide import Hours, TeamRules
 from routing.machine import Holding
 from routing.model import LIVE, AgentView, Item, ItemState, RowLike, Slot
 from routing.schema import agent_lane, agent_slot, agent_state, assignment, lane, offer, sla_clock, work_item
@@ -42,6 +42,9 @@ class TeamContext:
         if self.calendar is None or self.calendar.is_open(now):
             return Hours()
         return Hours(is_open=False, next_open=self.calendar.next_open(now))
+
+    def rules(self, now: int) -> TeamRules:
+        return TeamRules(self.settings, self.hours(now))
 
 
 @lru_cache(maxsize=256)
