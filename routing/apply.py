@@ -180,6 +180,7 @@ async def _start_assignment(
             "forced": action.forced,
             "cause": action.cause,
             "decision_id": decision_id,
+            "team_id": item.team_id,
             "started_at": uow.now,
             "ended_at": None,
             "end_cause": None,

@@ -21,22 +21,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("team_id", "start", name=op.f("pk_callback_slot")),
     )
     op.create_table(
-        "presence_span",
-        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("agent_id", sa.BigInteger(), nullable=False),
-        sa.Column("presence", sa.String(length=16), nullable=False),
-        sa.Column("reason", sa.String(length=40), nullable=True),
-        sa.Column("since", sa.BigInteger(), nullable=False),
-        sa.Column("until", sa.BigInteger(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["agent_id"], ["agent.id"], name=op.f("fk_presence_span_agent_id_agent"), ondelete="CASCADE"
-        ),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_presence_span")),
-    )
-    with op.batch_alter_table("presence_span", schema=None) as batch_op:
-        batch_op.create_index("ix_presence_span_agent_id", ["agent_id", "until"], unique=False)
-
-    op.create_table(
         "routing_rollout",
         sa.Column("team_id", sa.BigInteger(), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
@@ -116,9 +100,7 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("enqueued_at", sa.BigInteger(), nullable=True))
         batch_op.add_column(sa.Column("priority", sa.String(length=10), nullable=True))
         batch_op.add_column(sa.Column("held_call_id", sa.BigInteger(), nullable=True))
-        batch_op.add_column(
-            sa.Column("place_lost", sa.Boolean(), server_default=sa.false(), nullable=False)
-        )
+        batch_op.add_column(sa.Column("place_lost", sa.Boolean(), server_default=sa.false(), nullable=False))
         batch_op.create_index("ix_callback_inquiry_id", ["inquiry_id"], unique=False)
         batch_op.create_index(
             "ix_callback_open",
@@ -252,9 +234,5 @@ def downgrade() -> None:
         )
 
     op.drop_table("routing_rollout")
-    with op.batch_alter_table("presence_span", schema=None) as batch_op:
-        batch_op.drop_index("ix_presence_span_agent_id")
-
-    op.drop_table("presence_span")
     op.drop_table("callback_slot")
     # ### end Alembic commands ###
