@@ -5,8 +5,7 @@ everywhere is inquiry, conversation, item, then agents by id; who would have to 
 skips instead of waiting.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import func, select, update
@@ -14,9 +13,10 @@ from sqlalchemy import func, select, update
 from crm_core.db.uow import Row, UnitOfWork
 from crm_core.errors import NotFound
 from crm_core.schema import agent, team, team_member
+from routing.limits import limits_of
 from routing.model import Channel, Presence, Reason
 from routing.schema import agent_lane, agent_slot, agent_state
-from routing.settings import DEFAULT_CHANNELS, DEFAULTS, ChannelSettings, TeamSettings, read
+from routing.settings import DEFAULTS, ChannelSettings, read
 
 #: agents whose rows a transaction has locked, so that it knows whether it may wait for another
 _locked: "WeakKeyDictionary[UnitOfWork, set[int]]" = WeakKeyDictionary()
@@ -70,22 +70,6 @@ async def refresh_limits(uow: UnitOfWork, agent_id: int) -> None:
                 key=["agent_id", "channel"],
             )
     await uow.execute(update(agent_state).where(agent_state.c.agent_id == agent_id).values(load_max=load_max))
-
-
-def limits_of(settings: Any, teams: Sequence[TeamSettings]) -> tuple[dict[str, int], int]:
-    """Maxima by channel and of the load. With several teams the most generous counts."""
-    own = settings.get("capacity") if isinstance(settings, Mapping) else None
-    own = own if isinstance(own, Mapping) else {}
-    limits = {
-        str(channel): max(
-            (t.channel(channel).maximum for t in teams), default=DEFAULT_CHANNELS[channel].maximum
-        )
-        for channel in Channel
-    }
-    limits |= {k: v for k, v in own.items() if k in limits and isinstance(v, int) and v >= 0}
-    load_max = max((t.load_max for t in teams), default=DEFAULTS.load_max)
-    wanted = own.get("load_max")
-    return limits, wanted if isinstance(wanted, int) and wanted > 0 else load_max
 
 
 async def lock(uow: UnitOfWork, agent_ids: Iterable[int]) -> dict[int, Row]:
