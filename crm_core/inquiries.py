@@ -6,14 +6,14 @@ One table for both kinds; changing the kind keeps number, thread and history.
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, or_, select, update
 
 from crm_core.access import inquiry_audience
 from crm_core.clock import DAY
 from crm_core.db.uow import UnitOfWork
 from crm_core.errors import Conflict, Invalid, NotFound
 from crm_core.events import DomainEvent
-from crm_core.schema import contact, inquiry
+from crm_core.schema import contact, conversation, inquiry
 from crm_core.search import normalize
 from crm_core.views import inquiry_brief
 
@@ -65,8 +65,12 @@ async def open_inquiry(
     opened_by: str = "contact",
     search: str = "",
     first_message: Mapping[str, Any] | None = None,
+    since: int | None = None,
 ) -> dict[str, Any]:
-    """Insert a ticket or lead and emit `inquiry.opened`. `opened_by` is "contact", "system" or "agent:<id>"."""
+    """Insert a ticket or lead and emit `inquiry.opened`. `opened_by` is "contact", "system" or "agent:<id>".
+
+    `since`: what the customer waits for was asked earlier (ms), in a message that belonged to another inquiry.
+    """
     if kind not in KINDS:
         raise Invalid(f"kind must be one of {', '.join(KINDS)}", code="bad_kind")
     values: dict[str, Any] = {
@@ -118,6 +122,7 @@ async def open_inquiry(
                 "conversation": conversation,
                 "inbox": inbox,
                 "message": first_message,
+                "since": since,
             },
         )
     )
@@ -253,15 +258,20 @@ async def hand_off(
 
 
 async def newest_of_conversation(uow: UnitOfWork, conversation_id: int) -> dict[str, Any] | None:
-    """The inquiry that new messages of a conversation belong to, unless it is closed."""
-    row = await uow.row(
-        uow.lock(
-            select(inquiry)
-            .where(inquiry.c.conversation_id == conversation_id, inquiry.c.merged_into_id.is_(None))
-            .order_by(inquiry.c.id.desc())
-            .limit(1)
-        )
-    )
+    """The inquiry that new messages of a conversation belong to, locked; closed only if there is no other.
+
+    What was merged leads to where it went on, and a thread that its inquiry left for another leads after it.
+    """
+    elsewhere = select(conversation.c.continues_in_id).where(conversation.c.id == conversation_id)
+    mine = or_(inquiry.c.conversation_id == conversation_id, inquiry.c.id == elsewhere.scalar_subquery())
+    alive = or_(inquiry.c.status != "closed", inquiry.c.merged_into_id.is_not(None))
+    row = await uow.row(uow.lock(select(inquiry).where(mine, alive).order_by(inquiry.c.id.desc()).limit(1)))
+    if row is None:
+        row = await uow.row(uow.lock(select(inquiry).where(mine).order_by(inquiry.c.id.desc()).limit(1)))
+    seen: set[int] = set()
+    while row is not None and row["merged_into_id"] is not None and row["id"] not in seen:
+        seen.add(row["id"])
+        row = await uow.row(uow.lock(select(inquiry).where(inquiry.c.id == row["merged_into_id"])))
     return dict(row) if row else None
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import select, update
 
-from crm_core import contacts, inquiries, messages
+from crm_core import contacts, inquiries, merging, messages
 from crm_core.access import inquiry_audience
 from crm_core.db.uow import UnitOfWork
 from crm_core.envelope import Auto, Envelope, IdentityKind, Kind
@@ -163,6 +163,9 @@ async def _said(
             )
     opened = current is None
     reopened = False
+    if current is not None and current["conversation_id"] != thread["id"]:
+        # Merged from another thread: answers go where the customer writes.
+        current = await merging.go_on_in(uow, current, thread, actor=f"contact:{person['id']}")
     if current is None:
         current = await _open(
             uow, inbox, envelope, person, thread, row, held_by_bot=held_by_bot, follows=follows

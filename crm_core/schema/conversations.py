@@ -23,10 +23,18 @@ conversation = Table(
     Column("sticky_agent_id", Big, nullable=True),  # who served it last (routing.md §5)
     Column("sticky_until", Ms, nullable=True),
     Column("last_customer_at", Ms, nullable=True),
+    # The inquiry that new words belong to although it is at home in another thread now (crm_core.merging).
+    Column("continues_in_id", Big, nullable=True),
     Column("created_at", Ms, nullable=False),
     Column("updated_at", Ms, nullable=False),
     UniqueConstraint("inbox_id", "key", name="uq_conversation_key"),
     Index("ix_conversation_contact_id", "contact_id"),
+)
+Index(
+    "ix_conversation_continues_in_id",
+    conversation.c.continues_in_id,
+    postgresql_where=conversation.c.continues_in_id.is_not(None),
+    sqlite_where=conversation.c.continues_in_id.is_not(None),
 )
 
 message = Table(

@@ -78,6 +78,12 @@ call = Table(
     Index("ix_call_started_at", "started_at", "id"),  # planning reads the calls of a period
 )
 Index(
+    "ix_inquiry_merged_into_id",
+    inquiry.c.merged_into_id,
+    postgresql_where=inquiry.c.merged_into_id.is_not(None),
+    sqlite_where=inquiry.c.merged_into_id.is_not(None),
+)
+Index(
     "ix_inquiry_solved_at",
     inquiry.c.solved_at,
     postgresql_where=inquiry.c.status == "solved",
