@@ -14,7 +14,7 @@ from crm_core.db.uow import Row, UnitOfWork
 from crm_core.errors import NotFound
 from crm_core.schema import agent, team, team_member
 from routing.limits import limits_of
-from routing.model import Channel, Presence, Reason
+from routing.model import Presence, Reason
 from routing.schema import agent_lane, agent_slot, agent_state
 from routing.settings import DEFAULTS, ChannelSettings, read
 

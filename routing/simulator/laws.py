@@ -51,4 +51,4 @@ def stream_random(seed: int, *names: object) -> Random:
 
     The same seed and names give the same numbers in every process (text seeds are hashed by SHA-512).
     """
-    return Random(":".join(str(n) for n in (seed, *names)))  # noqa: S311 - chance of a simulation
+    return Random(":".join(str(n) for n in (seed, *names)))

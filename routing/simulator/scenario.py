@@ -18,6 +18,7 @@ Span = tuple[int, int]
 HELD, SHARED = "held", "shared"
 ATTENTION = (HELD, SHARED)
 NO_REQUIREMENTS = Requirements()
+AT_ONCE = fixed(0)
 #: answers within so long count for the service level, where a team says nothing else
 THRESHOLD_MS: Mapping[str, int] = {"voice": 20_000, "chat": 60_000, "callback": 300_000, "async": 3_600_000}
 
@@ -27,8 +28,8 @@ class Arrival:
     """One contact that comes in.
 
     `handle_ms`: how long an agent holds it, wrap-up of the channel not included. `due_at`: by when it must have
-    been replied to (the end of handling for asynchronous work, the answer for live channels); None without a
-    promise. `patience_ms`: it leaves the queue after so long; None never. `label` groups results; `ref` is the
+    been replied to, None without a promise; `reply_ms`: the reply comes so long after an agent got it, None for
+    the usual: at once in live channels, at the end of asynchronous work. `patience_ms`: it leaves the queue after so long; None never. `label` groups results; `ref` is the
     caller's own id and comes back in the trace.
     """
 
@@ -44,6 +45,7 @@ class Arrival:
     manager_id: int | None = None
     sticky_agent_id: int | None = None
     due_at: int | None = None
+    reply_ms: int | None = None
     patience_ms: int | None = None
     ref: int | None = None
 
@@ -111,7 +113,7 @@ class ScenarioAgent:
     moves: tuple[Move, ...] = ()
     accept: float = 1.0
     declines: float = 0.0
-    answer: Law = fixed(0)
+    answer: Law = AT_ONCE
     back_after_ms: int = 60_000
 
 
