@@ -1,0 +1,309 @@
+"""How long somebody who joins a queue now will wait for a person (docs/routing.md, "Expected wait"). Reads only.
+
+Every read is bounded: staffed agents, the first entries of the queue's lanes, the last assignments by an index;
+never all that waits, never the history. The arithmetic is in `routing.wait_model`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, case, exists, func, or_, select, union_all
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.selectable import Select
+
+from crm_core.clock import HOUR, MINUTE
+from crm_core.schema import agent, call, inbox, team_member
+from routing import store
+from routing.model import Channel, Item
+from routing.schema import agent_lane, agent_slot, agent_state, assignment, lane, queue_entry, work_item
+from routing.settings import ChannelSettings, TeamSettings
+from routing.wait_model import Facts, Staff, Wait, expected
+
+#: entries looked at in front of somebody; an item stands in up to four lanes, so about a hundred people
+MAX_ENTRIES = 400
+MAX_LANES = 300
+#: staffed agents whose part in the queue is looked at one by one; more are taken for their like
+MAX_AGENTS = 200
+#: the last assignments of a queue that are looked at
+MAX_RECENT = 200
+WAITS_MS = 30 * MINUTE
+PACE_MS = 15 * MINUTE
+#: an agent's part in several queues is measured over this
+_SHARE_MS = 2 * HOUR
+#: what a person decided, or what came back, says nothing about waiting in a queue
+_FROM_QUEUE = ("offer", "outright", "answered")
+_SPOKEN = (Channel.VOICE, Channel.CALLBACK)
+
+
+async def estimate(
+    conn: AsyncConnection,
+    team_id: int | None,
+    channel: str,
+    now: int,
+    *,
+    besides: tuple[int, str] | None = None,
+) -> Wait:
+    """The wait of the next one who asks this team for a person in this channel.
+
+    `now`: ms UTC. `besides`: (inbox, call key) of the call that asks, which is not ahead of itself.
+
+    Never raises for an unknown team: nobody serves it, which is what the answer says.
+    """
+    context = await store.team_context(conn, team_id)
+    lanes = await _lanes_of(conn, team_id, channel)
+    ahead = await _ahead(conn, lanes)
+    ringing = await _ringing(conn, team_id, besides) if channel == Channel.VOICE else 0
+    who = (
+        select(team_member.c.agent_id).where(team_member.c.team_id == team_id)
+        if team_id is not None
+        else select(agent.c.id)
+    )
+    staff = await _staff(conn, who, team_id, channel, context.settings, now)
+    return expected(
+        await _facts(conn, context, team_id, channel, now, ahead=ahead, staff=staff, also=ringing)
+    )
+
+
+async def for_item(conn: AsyncConnection, item: Item, now: int) -> Wait:
+    """The wait that is still before a waiting item: the people who may serve it in its present ring, and what
+    stands before it in their lanes.
+    """
+    context = await store.team_context(conn, item.team_id)
+    mine = select(queue_entry.c.lane_id).where(queue_entry.c.item_id == item.id)
+    who = select(agent_lane.c.agent_id).where(agent_lane.c.lane_id.in_(mine))
+    near = select(agent_state.c.agent_id).where(agent_state.c.agent_id.in_(who), agent_state.c.routable)
+    found = await conn.scalars(
+        select(agent_lane.c.lane_id)
+        .join(lane, and_(lane.c.id == agent_lane.c.lane_id, lane.c.channel == item.channel))
+        .where(agent_lane.c.agent_id.in_(near.order_by(agent_state.c.agent_id).limit(50)))
+        .distinct()
+        .limit(MAX_LANES)
+    )
+    ahead = await _ahead(conn, [int(i) for i in found], before=item)
+    staff = await _staff(conn, who, item.team_id, item.channel, context.settings, now)
+    return expected(await _facts(conn, context, item.team_id, item.channel, now, ahead=ahead, staff=staff))
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """Who stands before somebody: instants since when, and whether there are more than were looked at."""
+
+    since: Sequence[int] = ()
+    capped: bool = False
+
+
+async def _facts(
+    conn: AsyncConnection, context: store.TeamContext, team_id: int | None, channel: str, now: int, *,
+    ahead: _Line, staff: Staff, also: int = 0,
+) -> Facts:  # fmt: skip
+    hours = context.hours(now)
+    recent = await _recent(conn, team_id, channel, now)
+    handle_ms, samples = await _handle(conn, team_id, channel, now)
+    lately = [at for at, _ in recent if at > now - PACE_MS]
+    span = now - lately[-1] if len(recent) == MAX_RECENT and lately else PACE_MS
+    return Facts(
+        channel=channel,
+        is_open=hours.is_open or context.settings.after_hours != "park",
+        opens_at=hours.next_open,
+        ahead=len(ahead.since) + also,
+        ahead_capped=ahead.capped,
+        staff=staff,
+        handle_ms=handle_ms,
+        samples=samples,
+        per_minute=len(lately) * MINUTE / max(span, 1) if lately else None,
+        waits_ms=[waited for _, waited in recent],
+        waiting_ms=[max(now - since, 0) for since in ahead.since],
+    )
+
+
+async def _lanes_of(conn: AsyncConnection, team_id: int | None, channel: str) -> list[int]:
+    """The lanes of a queue in which something may wait. Calls and callbacks wait for the same people."""
+    channels = list(_SPOKEN) if channel in _SPOKEN else [channel]
+    same_team = lane.c.team_id.is_(None) if team_id is None else lane.c.team_id == team_id
+    waits = exists().where(queue_entry.c.lane_id == lane.c.id).correlate(lane)
+    rows = await conn.scalars(
+        select(lane.c.id)
+        .where(same_team, lane.c.channel.in_(channels), lane.c.agent_id.is_(None), waits)
+        .limit(MAX_LANES)
+    )
+    return [int(i) for i in rows]
+
+
+async def _ahead(conn: AsyncConnection, lanes: Sequence[int], *, before: Item | None = None) -> _Line:
+    if not lanes:
+        return _Line()
+    entries = select(queue_entry.c.item_id).where(queue_entry.c.lane_id.in_(lanes)).limit(MAX_ENTRIES)
+    if before is not None:
+        entries = entries.where(
+            or_(
+                queue_entry.c.order_key < before.order_key,
+                and_(queue_entry.c.order_key == before.order_key, queue_entry.c.item_id < before.id),
+            )
+        )
+    first = entries.subquery()
+    rows = (
+        await conn.execute(
+            select(work_item.c.id, work_item.c.ready_at, func.count())
+            .join(first, first.c.item_id == work_item.c.id)
+            .group_by(work_item.c.id, work_item.c.ready_at)
+        )
+    ).all()
+    return _Line(sorted(r[1] for r in rows), sum(r[2] for r in rows) >= MAX_ENTRIES)
+
+
+async def _ringing(conn: AsyncConnection, team_id: int | None, besides: tuple[int, str] | None) -> int:
+    """Callers of the team's numbers whom nobody has answered and who stand in no lane: their queue is the PBX's."""
+    queued = exists().where(work_item.c.source_kind == "call", work_item.c.source_id == call.c.id)
+    statement = (
+        select(call.c.id)
+        .join(inbox, inbox.c.id == call.c.inbox_id)
+        .where(
+            call.c.stuck_at.is_not(None),
+            call.c.state.in_(("initiated", "ringing")),
+            call.c.direction == "inbound",
+            inbox.c.team_id.is_(None) if team_id is None else inbox.c.team_id == team_id,
+            ~queued.correlate(call),
+        )
+        .limit(MAX_ENTRIES)
+    )
+    if besides is not None:
+        inbox_id, key = besides
+        statement = statement.where(or_(call.c.inbox_id != inbox_id, call.c.call_key != key))
+    return int(await conn.scalar(select(func.count()).select_from(statement.subquery())) or 0)
+
+
+# --- who serves
+# ---------------------------------------------------------------------------------------------------
+async def _staff(
+    conn: AsyncConnection,
+    who: Select[Any],
+    team_id: int | None,
+    channel: str,
+    settings: TeamSettings,
+    now: int,
+) -> Staff:
+    """Agents who are there and serve the channel, busy ones too, each by the part of his time that this queue has."""
+    rules = settings.channel(channel)
+    others = agent_slot.alias("others")
+    blocking = (
+        select(func.coalesce(func.sum(others.c.load), 0))
+        .where(others.c.agent_id == agent_state.c.agent_id, others.c.channel.not_in(sorted(rules.interrupts)))
+        .correlate(agent_state)
+        .scalar_subquery()
+    )
+    there = (
+        select(
+            agent_state.c.agent_id, agent_state.c.load_max, agent_slot.c.max, agent_slot.c.used,
+            blocking.label("blocking"),
+        )
+        .join(agent_slot, and_(agent_slot.c.agent_id == agent_state.c.agent_id, agent_slot.c.channel == channel))
+        .where(
+            agent_state.c.agent_id.in_(who),
+            agent_state.c.routable, agent_state.c.lease_until > now, agent_slot.c.max > 0,
+        )
+    )  # fmt: skip
+    rows = (await conn.execute(there.order_by(agent_state.c.agent_id).limit(MAX_AGENTS))).all()
+    if not rows:
+        return Staff()
+    total = len(rows)
+    if total == MAX_AGENTS:
+        total = int(await conn.scalar(select(func.count()).select_from(there.subquery())) or 0)
+    shares = await _shares(conn, [r.agent_id for r in rows], team_id, channel, rules, now)
+    weight = max(rules.weight, 1)
+    places = sum(max(min(r.max, r.load_max // weight), 1) * shares[r.agent_id] for r in rows)
+    free = sum(1 for r in rows if r.used < r.max and r.blocking + rules.weight <= r.load_max)
+    return Staff(agents=total, places=places * total / len(rows), free=free)
+
+
+async def _shares(
+    conn: AsyncConnection,
+    agents: Sequence[int],
+    team_id: int | None,
+    channel: str,
+    rules: ChannelSettings,
+    now: int,
+) -> dict[int, float]:
+    """For each agent the part of his recent work that was this queue's; without any, one of as many as he has
+    teams. Work that this channel may interrupt takes no time from it.
+    """
+    ids = list(agents)
+    mine = case((_same(assignment.c.team_id, team_id) & (assignment.c.channel == channel), 1), else_=0)
+    parts = [
+        select(assignment.c.agent_id, mine.label("mine")).where(
+            assignment.c.agent_id.in_(ids), assignment.c.channel.not_in(sorted(rules.interrupts)), when
+        )
+        for when in (assignment.c.ended_at > now - _SHARE_MS, assignment.c.ended_at.is_(None))
+    ]
+    lately = union_all(*parts).subquery()
+    done = {
+        row[0]: (int(row[1]), int(row[2]))
+        for row in await conn.execute(
+            select(lately.c.agent_id, func.sum(lately.c.mine), func.count()).group_by(lately.c.agent_id)
+        )
+    }
+    teams = {
+        int(row[0]): int(row[1])
+        for row in await conn.execute(
+            select(team_member.c.agent_id, func.count())
+            .where(team_member.c.agent_id.in_(ids))
+            .group_by(team_member.c.agent_id)
+        )
+    }
+    return {i: _share(*done.get(i, (0, 0)), teams=teams.get(i, 1)) for i in ids}
+
+
+def _share(mine: int, all_of_it: int, *, teams: int) -> float:
+    """Pulled towards an even split by one piece of work, so that the first call of a shift is no proof."""
+    even = 1 / max(teams, 1)
+    return (mine + even) / (all_of_it + 1)
+
+
+# --- what happened lately
+# -----------------------------------------------------------------------------------------
+async def _recent(
+    conn: AsyncConnection, team_id: int | None, channel: str, now: int
+) -> list[tuple[int, int]]:
+    """(instant, waited ms) of the last that were answered from the queue, the newest first."""
+    earlier = assignment.alias("earlier")
+    again = exists().where(earlier.c.item_id == assignment.c.item_id, earlier.c.id < assignment.c.id)
+    since = func.coalesce(call.c.started_at, work_item.c.ready_at)
+    rows = await conn.execute(
+        select(assignment.c.started_at, since)
+        .join(work_item, work_item.c.id == assignment.c.item_id)
+        .outerjoin(call, and_(work_item.c.source_kind == "call", call.c.id == work_item.c.source_id))
+        .where(
+            _same(assignment.c.team_id, team_id),
+            assignment.c.channel == channel,
+            assignment.c.started_at > now - WAITS_MS,
+            assignment.c.cause.in_(_FROM_QUEUE),
+            ~again.correlate(assignment),
+        )
+        .order_by(assignment.c.started_at.desc())
+        .limit(MAX_RECENT)
+    )
+    return [(int(at), max(int(at) - int(since_ms), 0)) for at, since_ms in rows]
+
+
+async def _handle(
+    conn: AsyncConnection, team_id: int | None, channel: str, now: int
+) -> tuple[int | None, int]:
+    """The smoothed handle time of a queue and how many stand behind it."""
+    rows = await conn.execute(
+        select(assignment.c.started_at, assignment.c.ended_at)
+        .where(
+            _same(assignment.c.team_id, team_id),
+            assignment.c.channel == channel,
+            assignment.c.ended_at.is_not(None),
+            assignment.c.started_at > now - 24 * HOUR,
+        )
+        .order_by(assignment.c.started_at.desc())
+        .limit(MAX_RECENT)
+    )
+    weighed = [(0.5 ** ((now - ended) / WAITS_MS), ended - started) for started, ended in rows]
+    total = sum(w for w, _ in weighed)
+    return (round(sum(w * ms for w, ms in weighed) / total) if total else None), len(weighed)
+
+
+def _same(column: ColumnElement[Any], team_id: int | None) -> ColumnElement[bool]:
+    return column.is_(None) if team_id is None else column == team_id
