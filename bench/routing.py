@@ -249,7 +249,7 @@ def table(r: dict[str, Any], args: argparse.Namespace) -> list[str]:
     lines = [
         "",
         f"{r['backend']}: {args.waiting} waiting, {args.agents} agents, {args.lanes} lanes (loaded in {r['load_s']} s)",
-        f"  {'':<22}{'p50':>9}{'p99':>9}  {'target':<25}{'met':<6}{'statements':>10}",
+        f"  {'':<22}{'p50':>9}{'p99':>9}  {'target':<25}{'met':<6}{'CPU':>7}{'statements':>12}",
     ]
     for name, (words, p50, p99) in ROWS.items():
         if not (got := r["rows"].get(name)) or not got["n"]:
@@ -258,7 +258,7 @@ def table(r: dict[str, Any], args: argparse.Namespace) -> list[str]:
         met = (p50 is None or got["p50_ms"] < p50) and (p99 is None or got["p99_ms"] < p99)
         lines.append(
             f"  {words:<22}{got['p50_ms']:>9.2f}{got['p99_ms']:>9.2f}  {wanted:<25}{_yes(met) if wanted else '':<6}"
-            f"{got['statements']:>10}"
+            f"{got['cpu_ms']:>7.2f}{got['statements']:>12}"
         )
     c = r["rows"]["core"]
     lines.append(

@@ -30,8 +30,10 @@ _LOOK = (
 )
 _WRITES = (
     (
-        "UPDATE agent_state SET load_used = load_used + 10, idle_since = {0}, missed_offers = 0 "
-        "WHERE agent_id = {1}",
+        (
+            "UPDATE agent_state SET load_used = load_used + 10, idle_since = {0}, missed_offers = 0 "
+            "WHERE agent_id = {1}"
+        ),
         "na",
     ),
     (
@@ -39,26 +41,34 @@ _WRITES = (
         "a",
     ),
     (
-        "INSERT INTO decision (item_id, inquiry_id, at, trigger, outcome, agent_id, why, rule_version) "
-        "VALUES ({0}, {1}, {2}, 'agent_free', 'assigned', {3}, {4}, 1)",
+        (
+            "INSERT INTO decision (item_id, inquiry_id, at, trigger, outcome, agent_id, why, rule_version) "
+            "VALUES ({0}, {1}, {2}, 'agent_free', 'assigned', {3}, {4}, 1)"
+        ),
         "iinaw",
     ),
     (
-        "UPDATE work_item SET state = 'assigned', owner_id = {0}, next_step_at = NULL, version = version + 1 "
-        "WHERE id = {1} AND state = 'waiting'",
+        (
+            "UPDATE work_item SET state = 'assigned', owner_id = {0}, next_step_at = NULL, version = version + 1 "
+            "WHERE id = {1} AND state = 'waiting'"
+        ),
         "ai",
     ),
     ("DELETE FROM queue_entry WHERE item_id = {0}", "i"),
     (
-        "INSERT INTO assignment (item_id, inquiry_id, agent_id, channel, weight, holds_slot, forced, cause, "
-        "started_at) VALUES ({0}, {1}, {2}, 'async', 10, true, false, 'outright', {3})",
+        (
+            "INSERT INTO assignment (item_id, inquiry_id, agent_id, channel, weight, holds_slot, forced, cause, "
+            "started_at) VALUES ({0}, {1}, {2}, 'async', 10, true, false, 'outright', {3})"
+        ),
         "iian",
     ),
     ("UPDATE inquiry SET assignee_id = {0}, version = version + 1, updated_at = {1} WHERE id = {2}", "ani"),
     ("UPDATE conversation SET sticky_agent_id = {0}, sticky_until = {1} WHERE id = {2}", "ani"),
     (
-        "INSERT INTO event (tx, kind, at, actor, subject_kind, subject_id, inquiry_id, conversation_id, payload, "
-        "audience) VALUES ({0}, 'inquiry.assigned', {0}, 'system', 'inquiry', {1}, {1}, {1}, {2}, '{{}}')",
+        (
+            "INSERT INTO event (tx, kind, at, actor, subject_kind, subject_id, inquiry_id, conversation_id, payload, "
+            "audience) VALUES ({0}, 'inquiry.assigned', {0}, 'system', 'inquiry', {1}, {1}, {1}, {2}, '{{}}')"
+        ),
         "nip",
     ),
 )

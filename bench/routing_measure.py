@@ -29,11 +29,11 @@ _WARM = 30
 
 @dataclass
 class Timings:
-    """Seconds of each repetition, and statements of all of them."""
+    """Seconds of each repetition; statements and this process' own CPU of all of them."""
 
     seconds: list[float] = field(default_factory=list)
     statements: int = 0
-    total_s: float = 0.0
+    cpu_s: float = 0.0
 
     def as_data(self) -> dict[str, float]:
         if not self.seconds:
@@ -46,6 +46,7 @@ class Timings:
             "p95_ms": round(ordered[min(int(n * 0.95), n - 1)] * 1000, 3),
             "p99_ms": round(ordered[min(int(n * 0.99), n - 1)] * 1000, 3),
             "mean_ms": round(sum(ordered) / n * 1000, 3),
+            "cpu_ms": round(self.cpu_s / n * 1000, 3),
             "statements": round(self.statements / n, 1),
         }
 
@@ -260,9 +261,10 @@ async def timed(
             except EndOfLoad:
                 break
             counter.on = True
-            start = time.perf_counter()
+            cpu, start = time.process_time(), time.perf_counter()
             await act(subject)
             timings.seconds.append(time.perf_counter() - start)
+            timings.cpu_s += time.process_time() - cpu
             counter.on = False
             timings.statements = counter.count
             if until is not None and time.perf_counter() > until:
