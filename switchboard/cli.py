@@ -10,6 +10,7 @@ from typing import Any
 import click
 import structlog
 
+from switchboard import planning_cli
 from switchboard.settings import Settings, SettingsError, load, program_version
 
 
@@ -281,6 +282,9 @@ def admin_token(email: str, name: str) -> None:
     from switchboard.admin import create_token
 
     _run(create_token(_settings(), email=email, name=name), uvloop=False)
+
+
+planning_cli.register(main, _settings)
 
 
 if __name__ == "__main__":

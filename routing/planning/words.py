@@ -1,0 +1,91 @@
+"""What planning says to people, in English, Ukrainian and Russian. Data only; every language has every key."""
+
+from collections.abc import Mapping
+from typing import Any
+
+NOTES: Mapping[str, Mapping[str, str]] = {
+    "en": {
+        "no_history": "Nothing is recorded yet: the forecast is empty.",
+        "short_history": "Only {days} days are recorded: weekdays cannot be told apart well yet.",
+        "guessed_handle_time": "{team}, {channel}: fewer than {least} finished contacts; {minutes} min is a guess.",
+        "no_patience": "{team}, {channel}: fewer than {least} customers gave up; they are taken to wait without end.",
+        "today_differs": "{team}, {channel}: today brings {percent} % of what was expected; so will its rest.",
+        "no_shifts": "{team}: {n} of {of} agents have no shifts of their own; the team's hours count for them.",
+        "shared_agents": "{team}: {n} agents also serve other teams and are counted in each.",
+        "parked": "{team}: what comes while it is closed is counted from the next opening on.",
+        "no_team": "{n} requests of the record belong to no team and are in no forecast.",
+        "presence_unknown": "Who was there then is not recorded; the shifts of today's calendars are used.",
+        "presence_partly_known": "{n} of {of} agents left no record of their presence; they are taken as absent.",
+        "handle_time_drawn": "{n} of {of} contacts have no recorded handle time; it is drawn from the others'.",
+        "requests_left_out": "{n} requests are left out: they belong to no team that exists.",
+        "calendars_as_of_now": "Settings, skills and calendars are today's: how they were then is not kept.",
+        "baseline_differs": "{channel}: the simulation answers {simulated} % in time where {recorded} % were: "
+        "compare its two columns with each other, not with the record.",
+        "nobody_there": "{team}: nobody is there; nothing that waits will be answered.",
+        "items_left_out": "More than {n} requests are open: the most urgent {n} are looked at.",
+    },
+    "uk": {
+        "no_history": "Ще нічого не записано: прогноз порожній.",
+        "short_history": "Записано лише {days} дн.: дні тижня поки важко розрізнити.",
+        "guessed_handle_time": "{team}, {channel}: завершено менш ніж {least} звернень; {minutes} хв — припущення.",
+        "no_patience": "{team}, {channel}: менш ніж {least} клієнтів не дочекалися; вважаємо, що чекають без кінця.",
+        "today_differs": "{team}, {channel}: сьогодні {percent} % від очікуваного; решту дня враховано так само.",
+        "no_shifts": "{team}: {n} з {of} операторів не мають власних змін; для них діють години команди.",
+        "shared_agents": "{team}: {n} операторів працюють і в інших командах; їх пораховано в кожній.",
+        "parked": "{team}: що надходить у неробочий час, враховано від наступного відкриття.",
+        "no_team": "{n} записаних звернень не належать жодній команді й не входять у прогноз.",
+        "presence_unknown": "Хто тоді був на місці, не записано; узято зміни з нинішніх календарів.",
+        "presence_partly_known": "{n} з {of} операторів не мають записів присутності; вважаємо їх відсутніми.",
+        "handle_time_drawn": "{n} з {of} звернень без записаного часу обробки; його взято з інших навмання.",
+        "requests_left_out": "{n} звернень пропущено: їхньої команди немає.",
+        "calendars_as_of_now": "Налаштування, навички й календарі нинішні: якими вони були тоді, не зберігається.",
+        "baseline_differs": "{channel}: у симуляції вчасно {simulated} %, насправді було {recorded} %: порівнюйте дві "
+        "колонки симуляції між собою, а не із записом.",
+        "nobody_there": "{team}: нікого немає на місці; на те, що чекає, ніхто не відповість.",
+        "items_left_out": "Відкрито понад {n} звернень: розглянуто {n} найтерміновіших.",
+    },
+    "ru": {
+        "no_history": "Пока ничего не записано: прогноз пуст.",
+        "short_history": "Записано только {days} дн.: дни недели пока трудно различить.",
+        "guessed_handle_time": "{team}, {channel}: завершено меньше {least} обращений; {minutes} мин — предположение.",
+        "no_patience": "{team}, {channel}: меньше {least} клиентов не дождались; считаем, что ждут без конца.",
+        "today_differs": "{team}, {channel}: сегодня {percent} % от ожидаемого; остаток дня учтён так же.",
+        "no_shifts": "{team}: у {n} из {of} операторов нет своих смен; для них действуют часы команды.",
+        "shared_agents": "{team}: {n} операторов работают и в других командах; они учтены в каждой.",
+        "parked": "{team}: пришедшее в нерабочее время учтено со следующего открытия.",
+        "no_team": "{n} записанных обращений не принадлежат ни одной команде и не входят в прогноз.",
+        "presence_unknown": "Кто тогда был на месте, не записано; взяты смены из нынешних календарей.",
+        "presence_partly_known": "У {n} из {of} операторов нет записей присутствия; считаем их отсутствующими.",
+        "handle_time_drawn": "{n} из {of} обращений без записанного времени обработки; оно взято у других наугад.",
+        "requests_left_out": "{n} обращений пропущено: их команды нет.",
+        "calendars_as_of_now": "Настройки, навыки и календари нынешние: какими они были тогда, не хранится.",
+        "baseline_differs": "{channel}: в симуляции вовремя {simulated} %, на деле было {recorded} %: сравнивайте две "
+        "колонки симуляции между собой, а не с записью.",
+        "nobody_there": "{team}: никого нет на месте; на то, что ждёт, никто не ответит.",
+        "items_left_out": "Открыто больше {n} обращений: рассмотрены {n} самых срочных.",
+    },
+}  # fmt: skip
+
+CHANNELS: Mapping[str, Mapping[str, str]] = {
+    "en": {"voice": "calls", "chat": "chats", "async": "email and forms", "callback": "callbacks"},
+    "uk": {"voice": "дзвінки", "chat": "чати", "async": "пошта й форми", "callback": "зворотні дзвінки"},
+    "ru": {"voice": "звонки", "chat": "чаты", "async": "почта и формы", "callback": "обратные звонки"},
+}
+
+
+def note(code: str, **params: Any) -> dict[str, Any]:
+    """A note as results keep it: without a language."""
+    return {"code": code, "params": params}
+
+
+def spoken(notes: list[dict[str, Any]], language: str) -> list[dict[str, Any]]:
+    """The notes with their text in this language (English if we do not speak it)."""
+    texts = NOTES.get(language[:2], NOTES["en"])
+    channels = CHANNELS.get(language[:2], CHANNELS["en"])
+    shown = []
+    for entry in notes:
+        params = dict(entry["params"])
+        if "channel" in params:
+            params["channel"] = channels.get(params["channel"], params["channel"])
+        shown.append({**entry, "text": texts[entry["code"]].format(**params)})
+    return shown
