@@ -14,17 +14,20 @@ from api.resources import (
     inquiries,
     log,
     me,
+    merging,
     offers,
     overview,
     people,
     sla,
     uploads,
+    webhooks,
 )
 
 _MODULES = (
     auth,
     me,
     inquiries,
+    merging,
     assignments,
     offers,
     contacts,
@@ -37,6 +40,7 @@ _MODULES = (
     inbound,
     sla,
     flows,
+    webhooks,
     log,
     chat,
 )

@@ -72,9 +72,23 @@ async def access_inquiry(
     if for_update and isinstance(source, UnitOfWork):
         statement = source.lock(statement)
     row = await read_row(conn, statement)
-    if row is None or not may_read_inquiry(actor, row):
+    if row is None or not (may_read_inquiry(actor, row) or await _reads_what_swallowed(conn, actor, row)):
         raise NotFound(f"no inquiry {inquiry_id}", params={"inquiry_id": inquiry_id})
     return row
+
+
+async def _reads_what_swallowed(conn: AsyncConnection, actor: Actor, row: Row) -> bool:
+    """A merged inquiry is part of the one it was merged into: who may read that, may read this."""
+    seen: set[int] = set()
+    while row["merged_into_id"] is not None and row["id"] not in seen:
+        seen.add(row["id"])
+        following = await read_row(conn, select(inquiry).where(inquiry.c.id == row["merged_into_id"]))
+        if following is None:
+            return False
+        if may_read_inquiry(actor, following):
+            return True
+        row = following
+    return False
 
 
 def may_see(actor: Actor, audience: Mapping[str, Any]) -> bool:

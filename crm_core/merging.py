@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from crm_core import inquiries, messages
 from crm_core.access import inquiry_audience
-from crm_core.db.uow import Row, UnitOfWork, read_row, read_rows
+from crm_core.db.uow import Row, UnitOfWork, read_rows
 from crm_core.errors import Conflict, Invalid, NotFound
 from crm_core.events import DomainEvent
 from crm_core.schema import contact, conversation, inbox, inquiry, message
@@ -198,7 +198,7 @@ async def split(
         raise NotFound(f"no message {message_id} in inquiry {source_id}", params={"message_id": message_id})
     if word["author_kind"] != "customer" or word["direction"] != "in":
         raise Invalid("only a message of the customer can be split off", code="not_a_customer_message")
-    if await _customer_words(uow, source_id) < 2:  # noqa: PLR2004 - one stays, one goes
+    if await _customer_words(uow, source_id) < 2:
         raise Conflict("nothing would be left of this inquiry", code="only_message")
     thread = await uow.row(select(conversation).where(conversation.c.id == word["conversation_id"]))
     person = await uow.row(select(contact).where(contact.c.id == source["contact_id"]))
@@ -401,15 +401,3 @@ async def threads_of(conn: AsyncConnection, row: Mapping[str, Any]) -> list[dict
         for r in rows
     ]
     return sorted(shown, key=lambda t: (t["conversation_id"] != row["conversation_id"], t["conversation_id"]))
-
-
-async def end_of_merges(conn: AsyncConnection, row: Row) -> Row:
-    """Where an inquiry went on: itself, or the last of those it was merged into."""
-    seen: set[int] = set()
-    while row["merged_into_id"] is not None and row["id"] not in seen:
-        seen.add(row["id"])
-        following = await read_row(conn, select(inquiry).where(inquiry.c.id == row["merged_into_id"]))
-        if following is None:
-            break
-        row = following
-    return row

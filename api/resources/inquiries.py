@@ -18,6 +18,7 @@ from crm_core import inquiries, messages
 from crm_core.access import Actor, access_inquiry, readable_inquiries
 from crm_core.db.uow import UnitOfWork
 from crm_core.errors import Conflict, Invalid, NotFound
+from crm_core.merging import threads_of
 from crm_core.schema import agent, conversation, inquiry, message, team
 from crm_core.search import matches
 from crm_core.views import NUMBER_BASE, message_view
@@ -80,6 +81,10 @@ class ChangeIn(In):
 class MessagesQuery(Query):
     after_seq: Seq = 0
     before_seq: Seq | None = None
+    conversation_id: (
+        Annotated[RowId, Field(description="another thread of the inquiry, see /inquiries/{id}/threads")]
+        | None
+    ) = None
     limit: Annotated[int, Field(ge=1, le=200)] = 100
 
 
@@ -242,11 +247,15 @@ async def list_messages(
 ) -> Annotated[Data, Page[MessageOut]]:
     """The thread of an inquiry in order of `seq`. `next` is null; ask again with the last seq."""
     row = await access_inquiry(conn, call.actor, id)
-    if row["conversation_id"] is None:
+    thread = row["conversation_id"]
+    if query.conversation_id is not None and query.conversation_id != thread:
+        known = {t["conversation_id"] for t in await threads_of(conn, row)}
+        if query.conversation_id not in known:
+            raise NotFound(f"inquiry {id} has no thread {query.conversation_id}")
+        thread = query.conversation_id
+    if thread is None:
         return {"items": [], "next": None}
-    statement = select(message).where(
-        message.c.conversation_id == row["conversation_id"], message.c.seq > query.after_seq
-    )
+    statement = select(message).where(message.c.conversation_id == thread, message.c.seq > query.after_seq)
     if query.before_seq is not None:
         # The last ones before a number, for reading backwards.
         statement = statement.where(message.c.seq < query.before_seq).order_by(message.c.seq.desc())

@@ -58,6 +58,8 @@ class EventKind(StrEnum):
     FULFIL = "fulfil"
     REOPEN = "reopen"
     CANCEL = "cancel"
+    NOTE = "note"
+    """Something that moves no clock and belongs on record: the reply was hidden."""
 
 
 @dataclass(frozen=True, slots=True)

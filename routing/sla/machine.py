@@ -30,6 +30,8 @@ from routing.sla.timing import Moved
 
 #: A channel's report of failure takes a reply back only this long after the reply was counted.
 UNSEND_WINDOW_MS = 10 * MINUTE
+#: cause of what a split ends and begins
+SPLIT = "split"
 _OVER = (Status.SOLVED, Status.CLOSED)
 
 
@@ -122,11 +124,32 @@ class MergeReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class SplitAway:
+    """Message `ref` belongs to another ticket now; `waiting_since` is the oldest unanswered one that stayed."""
+
+    at: int
+    ref: str
+    waiting_since: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyHidden:
+    """A message was deleted or hidden after it had counted. It was an answer all the same: only logged."""
+
+    at: int
+    ref: str
+
+
+@dataclass(frozen=True, slots=True)
 class Discarded:
-    """Spam, or deleted: the clocks are cancelled and never counted."""
+    """Spam, or deleted: the clocks are cancelled and never counted, those that had ended before as well.
+
+    `to` is the status the ticket has: what is only solved may be opened again.
+    """
 
     at: int
     cause: str = "spam"
+    to: Status = Status.CLOSED
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +186,8 @@ TicketEvent = (
     | CalendarEdited
     | MergedAway
     | MergeReceived
+    | SplitAway
+    | ReplyHidden
     | Discarded
     | Enqueued
     | Connected
@@ -246,10 +271,17 @@ class _Run:
                 self.change_status(event.at, Status.CLOSED, "merge")
             case MergeReceived():
                 self.merge_received(event)
+            case SplitAway():
+                self.split_away(event)
+            case ReplyHidden():
+                for clock in self.clocks.values():
+                    if clock.fulfilled_by == event.ref:
+                        self.put(timing.note(clock, event.at, "reply_hidden", event.ref))
             case Discarded():
-                for clock in self.live():
-                    self.put(timing.cancel(clock, event.at, event.cause, self.rules))
-                self.facts = replace(self.facts, status=Status.CLOSED, status_since=event.at)
+                for key in sorted(self.clocks):
+                    if self.clocks[key].state is not ClockState.CANCELLED:
+                        self.put(timing.cancel(self.clocks[key], event.at, event.cause, self.rules))
+                self.facts = replace(self.facts, status=event.to, status_since=event.at)
             case Enqueued():
                 if not self.live(Metric.SPEED_OF_ANSWER):
                     self.start(Metric.SPEED_OF_ANSWER, event.at, event.ref, "enqueued")
@@ -291,7 +323,11 @@ class _Run:
             self.start(self.reply_metric(), at, ref, "customer")
 
     def reply_metric(self) -> Metric:
-        had_first = any(clock.metric is Metric.FIRST_REPLY for clock in self.clocks.values())
+        had_first = any(
+            clock.metric is Metric.FIRST_REPLY
+            and not (clock.state is ClockState.CANCELLED and clock.cause == SPLIT)
+            for clock in self.clocks.values()
+        )
         return Metric.NEXT_REPLY if had_first or self.facts.replied else Metric.FIRST_REPLY
 
     def our_message(self, event: MessageWritten) -> None:
@@ -424,6 +460,21 @@ class _Run:
             self.start(metric, event.at, None, "merge")
             for clock in self.live(metric):
                 self.put(timing.backdate(clock, event.waiting_since, event.at, self.rules, "merge"))
+
+    def split_away(self, event: SplitAway) -> None:
+        """What the message asked is asked elsewhere; what was asked besides it is still owed here."""
+        gone = [clock for clock in self.live(*REPLY_METRICS) if clock.activated_by == event.ref]
+        for clock in gone:
+            self.put(timing.cancel(clock, event.at, SPLIT, self.rules))
+        if not gone:
+            return
+        self.facts = replace(self.facts, customer_last=event.waiting_since is not None)
+        if event.waiting_since is None or self.facts.status in _OVER:
+            return
+        metric = self.reply_metric()
+        self.start(metric, event.at, None, SPLIT)
+        for clock in self.live(metric):
+            self.put(timing.backdate(clock, event.waiting_since, event.at, self.rules, SPLIT))
 
     def start(self, metric: Metric, at: int, ref: str | None, cause: str) -> None:
         instance = 1 + max((clock.instance for clock in self.of(metric)), default=0)

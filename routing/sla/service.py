@@ -20,7 +20,6 @@ from routing.sla.machine import (
     Author,
     CalendarEdited,
     Created,
-    MergedAway,
     MergeReceived,
     TermsChanged,
     TicketEvent,
@@ -75,7 +74,7 @@ def advance(
     elif stored.known and note != stored.note:
         cause = "priority" if note.policy_id == stored.note.policy_id else "policy"
         # New terms hold for what happens now, so they come first.
-        events.insert(0, TermsChanged(now, cause))
+        events.insert(0, TermsChanged(now, cause, happening.by))
     for event in events:
         walk.take(event, terms)
     return walk.done(note, opened=happening.opened)
@@ -157,7 +156,9 @@ async def fire_locked(
     return sum(len(p.entries) for p in progress)
 
 
-async def revise(uow: UnitOfWork, inquiry_ids: Sequence[int], *, calendars: bool) -> int:
+async def revise(
+    uow: UnitOfWork, inquiry_ids: Sequence[int], *, calendars: bool, by: str | None = None
+) -> int:
     """Bring open inquiries to the rules in force: newer calendars, or the policy that fits now. Returns how many
     changed.
     """
@@ -170,7 +171,7 @@ async def revise(uow: UnitOfWork, inquiry_ids: Sequence[int], *, calendars: bool
             continue
         event = (CalendarEdited(uow.now),) if calendars else ()
         facts: frozenset[str] = frozenset() if calendars else book.watched
-        what = Happening(inquiry_id=inquiry_id, events=event, facts=facts)
+        what = Happening(inquiry_id=inquiry_id, events=event, facts=facts, by=by)
         done = advance(book, ticket, stored[inquiry_id], what, uow.now)
         if done.after != done.stored.state or done.note != done.stored.note:
             progress.append(done)
@@ -184,20 +185,20 @@ def _listener(read: Callable[[DomainEvent, int], Happening | None]) -> Listener:
         happening = read(event, uow.now)
         if happening is None:
             return
-        progress = await happen(uow, happening)
-        if progress is not None and any(isinstance(e, MergedAway) for e in happening.events):
-            await _inherit(uow, event.context["inquiry"]["merged_into_id"], progress)
+        await happen(uow, happening)
 
     listen.__name__ = f"sla_{read.__name__}"
     return listen
 
 
-async def _inherit(uow: UnitOfWork, target_id: int, source: Progress) -> None:
-    """The inquiry that swallowed another answers for its oldest unanswered message as well."""
-    waiting = [c.activated_at for c in source.stored.state.clocks if c.live and c.metric in REPLY_METRICS]
-    if waiting:
-        event = MergeReceived(uow.now, min(waiting))
-        await happen(uow, Happening(inquiry_id=target_id, events=(event,)))
+async def on_merged(uow: UnitOfWork, event: DomainEvent) -> None:
+    """The source's clocks end uncounted; the target answers for its oldest unanswered message as well."""
+    progress = await happen(uow, translate.merged(event, uow.now))
+    if progress is None:
+        return
+    waiting = [c.activated_at for c in progress.stored.state.clocks if c.live and c.metric in REPLY_METRICS]
+    received = MergeReceived(uow.now, min(waiting, default=None))
+    await happen(uow, Happening(inquiry_id=event.context["target"]["id"], events=(received,), by=event.actor))
 
 
 async def on_contact_updated(uow: UnitOfWork, event: DomainEvent) -> None:
@@ -222,10 +223,13 @@ LISTENERS: dict[str, tuple[Listener, ...]] = {
     "inquiry.opened": (_listener(translate.opened),),
     "inquiry.updated": (_listener(translate.updated),),
     "inquiry.handed_off": (_listener(translate.handed_off),),
+    "inquiry.merged": (on_merged,),
+    "inquiry.split": (_listener(translate.split),),
     "inquiry.assigned": (_listener(translate.assigned),),
     "inquiry.unassigned": (_listener(translate.assigned),),
     "message.added": (_listener(translate.message_added),),
     "message.state_changed": (_listener(translate.message_state_changed),),
+    "message.edited": (_listener(translate.message_edited),),
     "call.updated": (_listener(translate.call_updated),),
     "contact.updated": (on_contact_updated,),
 }

@@ -157,6 +157,11 @@ def cancel(clock: Clock, at: int, cause: str, rules: Rulebook) -> Moved:
     return clock, (*events, _event(clock, EventKind.CANCEL, at, cause))
 
 
+def note(clock: Clock, at: int, cause: str, ref: str) -> Moved:
+    """Something for the record that moves nothing."""
+    return clock, (_event(clock, EventKind.NOTE, max(at, clock.changed_at), cause, {"ref": ref}),)
+
+
 def reopen(
     clock: Clock,
     at: int,

@@ -21,7 +21,9 @@ from routing.sla.machine import (
     MergedAway,
     MessageWritten,
     PauseSet,
+    ReplyHidden,
     SendFailed,
+    SplitAway,
     StatusChanged,
     TicketEvent,
 )
@@ -60,6 +62,8 @@ class Happening:
     """A program's or an internal word: nothing moves unless a policy says that such words count."""
     everything: bool = False
     """The machine must see all clocks of the past, not the live and newest only."""
+    by: str | None = None
+    """Who did it; named in the ledger where a promise changes."""
     once: str | None = None
     """Leave it out if this reference has moved a clock already."""
     opened: bool = False
@@ -73,7 +77,13 @@ def opened(event: DomainEvent, now: int) -> Happening:
     elif event.actor.startswith("agent:"):
         # What the agent wrote is a message of its own and counts when the channel has accepted it.
         by = Author.AGENT
-    events: list[TicketEvent] = [Created(now, by, public, ref=None if first is None else _ref(first))]
+    since = event.context.get("since")
+    if since is not None and first is not None:
+        # Split off from another inquiry: the customer has waited since he wrote it.
+        asked = first["author_kind"] == "customer" and not first["automatic"]
+        by, public = (Author.CUSTOMER, True) if asked else (Author.BOT, False)
+    began = now if since is None else min(since, now)
+    events: list[TicketEvent] = [Created(began, by, public, ref=None if first is None else _ref(first))]
     if _waits_live(row):
         events.append(Enqueued(now))
     return Happening(inquiry_id=row["id"], events=tuple(events), facts=frozenset(FACTS.values()), opened=True)
@@ -108,7 +118,31 @@ def message_state_changed(event: DomainEvent, now: int) -> Happening | None:
     return None
 
 
+def message_edited(event: DomainEvent, now: int) -> Happening | None:
+    """An answer that was hidden or deleted stays an answer; the ledger says that it is gone."""
+    row = event.context["message"]
+    if event.payload.get("what") != "delete" or row["inquiry_id"] is None or row["direction"] != "out":
+        return None
+    return Happening(inquiry_id=row["inquiry_id"], events=(ReplyHidden(now, _ref(row)),), everything=True)
+
+
+def merged(event: DomainEvent, now: int) -> Happening:
+    """Of the source; what its customer still waits for goes to the target's account."""
+    return Happening(inquiry_id=event.context["source"]["id"], events=(MergedAway(now),), by=event.actor)
+
+
+def split(event: DomainEvent, now: int) -> Happening:
+    """Of the inquiry that lost a message; the one that was made of it has been opened before."""
+    gone = SplitAway(now, _ref(event.context["message"]), event.context["still_waiting_since"])
+    return Happening(inquiry_id=event.context["source"]["id"], events=(gone,), by=event.actor)
+
+
 def updated(event: DomainEvent, now: int) -> Happening | None:
+    if (
+        event.context["inquiry"]["merged_into_id"] is not None
+        and "merged_into_id" in event.payload["changes"]
+    ):
+        return None  # `inquiry.merged` says it
     return _changed(event, now, event.payload["changes"], cause=event.context.get("cause"))
 
 
@@ -174,16 +208,14 @@ def _changed(
         events.append(PauseSet(now, SNOOZE, on=row["snooze_until"] is not None))
     if "status" in changes:
         old, new = changes["status"]
-        if row["merged_into_id"] is not None and new in _OVER:
-            events.append(MergedAway(now))
-        elif row["outcome"] in DISCARDED and new in _OVER:
-            events.append(Discarded(now, row["outcome"]))
+        if row["outcome"] in DISCARDED and new in _OVER:
+            events.append(Discarded(now, row["outcome"], Status(new)))
         else:
             events.append(StatusChanged(now, Status(new), cause))
         if old in _OVER and new not in _OVER and _waits_live(row):
             events.append(Enqueued(now))
     elif row["outcome"] in DISCARDED and "outcome" in changes and row["status"] in _OVER:
-        events.append(Discarded(now, row["outcome"]))
+        events.append(Discarded(now, row["outcome"], Status(row["status"])))
     facts = {FACTS[name] for name in changes if name in FACTS}
     if "fields" in changes:
         old, new = changes["fields"]
@@ -192,7 +224,14 @@ def _changed(
     before = earlier if moved else None
     if not events and not facts and before is None:
         return None
-    return Happening(inquiry_id=row["id"], events=tuple(events), facts=frozenset(facts), before=before)
+    return Happening(
+        inquiry_id=row["id"],
+        events=tuple(events),
+        facts=frozenset(facts),
+        before=before,
+        by=event.actor,
+        everything=any(isinstance(e, Discarded) for e in events),
+    )
 
 
 def _accepted(row: Mapping[str, Any], inquiry_id: int, now: int) -> Happening:

@@ -131,26 +131,6 @@ async def test_a_snooze_pauses_the_agents_work_and_not_the_customers_wait(office
     assert (await office.the(ticket, "agent_work"))["state"] == "active"
 
 
-async def test_a_merged_ticket_ends_uncounted_and_the_other_takes_the_earlier_start(office: Office) -> None:
-    await office.promise({"first_reply": 60})
-    source, target = await opened(office, 0, user="a"), await opened(office, 20, user="b")
-    office.move(30)
-    async with office.db.transaction() as uow:
-        await uow.execute(update(inquiry).where(inquiry.c.id == source).values(merged_into_id=target))
-        await inquiries.change(uow, source, {"status": "closed"}, actor="agent:1", cause="merge")
-    gone = await office.the(source, "first_reply")
-    assert (gone["state"], gone["cause"]) == ("fulfilled", "merge")
-    kept = await office.the(target, "first_reply")
-    assert (kept["activated_at"], kept["due_at"]) == (at(0), at(60))
-
-
-async def test_spam_is_never_counted(office: Office) -> None:
-    await office.promise({"first_reply": 60})
-    ticket = await opened(office)
-    await office.change(10, ticket, outcome="spam", status="closed")
-    assert {c["state"] for c in (await office.clocks(ticket)).values()} == {"cancelled"}
-
-
 async def test_a_chat_is_measured_until_a_person_has_it(db: Database, clock: Any) -> None:
     office = await Office.open(db, clock, channel="webchat")
     await office.promise({"speed_of_answer": {"seconds": 90, "business": False, "steps": []}})
