@@ -16,9 +16,9 @@ from crm_core.db.uow import UnitOfWork
 from crm_core.events import Audience, DomainEvent
 from crm_core.schema import agent, conversation, inquiry
 from crm_core.views import inquiry_brief
-from routing import capacity, lanes, machine, offer_view, presence_rows
+from routing import capacity, handle_time, lanes, machine, offer_view, presence_rows
 from routing.machine import Change, Event, Holding
-from routing.model import Channel, Item
+from routing.model import Channel, Item, ItemState
 from routing.schema import agent_state, assignment, decision, offer, queue_entry, work_item
 from routing.settings import TeamSettings
 from routing.steps import Step
@@ -129,6 +129,7 @@ async def _open_offer(
             "state": "open",
             "attempt": item.rounds + 1,
             "token": secrets.token_hex(16),
+            "kind": action.kind,
             "weight": action.weight,
             "reason": None,
             "decision_id": decision_id,
@@ -239,9 +240,14 @@ async def _stick(uow: UnitOfWork, item: Item, agent_id: int) -> None:
 
 
 async def _end_assignment(uow: UnitOfWork, item: Item, held: Holding, cause: str) -> None:
-    await uow.execute(
-        update(assignment).where(assignment.c.id == held.id).values(ended_at=uow.now, end_cause=cause[:30])
+    row = await uow.row(
+        update(assignment)
+        .where(assignment.c.id == held.id)
+        .values(ended_at=uow.now, end_cause=cause[:30])
+        .returning(assignment.c.started_at)
     )
+    if row is not None and item.state == ItemState.DONE and cause != "merged":
+        await handle_time.note(uow, item.team_id, item.channel, uow.now - row["started_at"])
     if item.source_kind != "inquiry":
         await _tell_work(uow, item, "item.unassigned", {"agent_id": held.agent_id, "cause": cause})
 

@@ -115,9 +115,12 @@ Event = Offered | Assigned | Waits | Parked | Accepted | Refused | Requeued | En
 # --------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenOffer:
+    """`kind`: one, directed (a transfer), broadcast (one of several; the first accept wins)."""
+
     agent_id: int
     weight: int
     expires_at: int
+    kind: str = "one"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -271,7 +274,8 @@ def _offered(item: Item, event: Offered, settings: TeamSettings, now: int) -> Ch
         item, state=ItemState.OFFERED, step_no=event.step.no, step_entered_at=event.entered_at,
         next_step_at=None, wake_at=None, parked_reason=None,
     )  # fmt: skip
-    opened = OpenOffer(agent_id=event.agent_id, weight=event.weight, expires_at=now + timeout)
+    kind = "one" if item.directed_agent_id is None else "directed"
+    opened = OpenOffer(agent_id=event.agent_id, weight=event.weight, expires_at=now + timeout, kind=kind)
     return Change(after, (LeaveLanes(), opened))
 
 

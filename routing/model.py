@@ -186,6 +186,10 @@ class Item:
     return_agent_id: int | None = None
     excluded: Mapping[int, int] = field(default_factory=dict)
     rounds: int = 0
+    broadcasts: int = 0
+    broadcast_asked: bool = False
+    added_teams: tuple[int, ...] = ()
+    on_call: bool = False
     owner_id: int | None = None
     parked_reason: str | None = None
     wake_at: int | None = None
@@ -198,6 +202,7 @@ class Item:
         values = {f.name: row[f.name] for f in fields(cls)}
         values["requirements"] = Requirements.from_data(row["requirements"])
         values["teams_seen"] = tuple(row["teams_seen"])
+        values["added_teams"] = tuple(row["added_teams"])
         values["excluded"] = {int(k): int(v) for k, v in row["excluded"].items()}
         return cls(**values)
 
@@ -206,6 +211,7 @@ class Item:
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "id"}
         values["requirements"] = self.requirements.as_data()
         values["teams_seen"] = list(self.teams_seen)
+        values["added_teams"] = list(self.added_teams)
         values["excluded"] = {str(k): v for k, v in self.excluded.items()}
         values["order_parts"] = dict(self.order_parts)
         return values

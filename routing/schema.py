@@ -246,6 +246,10 @@ work_item = Table(
     Column("return_agent_id", Big, nullable=True),
     Column("excluded", Json, nullable=False),  # {agent_id: until_ms}
     Column("rounds", Integer, nullable=False),
+    Column("broadcasts", Integer, nullable=False),  # rounds offered to several at once
+    Column("broadcast_asked", Boolean, nullable=False),  # a step of the SLA asked for it
+    Column("added_teams", Json, nullable=False),  # overflow teams of this item alone: a step of the SLA
+    Column("on_call", Boolean, nullable=False),  # came while its team was closed and is served all the same
     Column("owner_id", Big, nullable=True),
     Column("parked_reason", String(30), nullable=True),
     Column("wake_at", Ms, nullable=True),  # of a parked or wrapping-up item
@@ -302,6 +306,7 @@ offer = Table(
     Column("state", String(10), nullable=False),  # open | accepted | declined | expired | revoked
     Column("attempt", Integer, nullable=False),
     Column("token", String(40), nullable=False),
+    Column("kind", String(10), nullable=False),  # one | directed | broadcast
     Column("weight", Integer, nullable=False),  # of the capacity held
     Column("reason", String(60), nullable=True),
     Column("decision_id", Big, nullable=True),
@@ -409,6 +414,38 @@ Index(
     routing_rollout.c.started_at,
     postgresql_where=routing_rollout.c.finished_at.is_(None),
     sqlite_where=routing_rollout.c.finished_at.is_(None),
+)
+
+# How long work of a team's channel takes, smoothed at the end of each assignment; team 0: of no team.
+handle_time = Table(
+    "handle_time",
+    metadata,
+    Column("team_id", Big, primary_key=True),
+    Column("channel", String(10), primary_key=True),
+    Column("smoothed_ms", Big, nullable=False),
+    Column("samples", Integer, nullable=False),
+    Column("updated_at", Ms, nullable=False),
+)
+
+# Leads given by a team that shares them out by weight; kept with each assignment, never counted.
+lead_count = Table(
+    "lead_count",
+    metadata,
+    Column("team_id", Big, ForeignKey("team.id", ondelete="CASCADE"), primary_key=True),
+    Column("agent_id", Big, ForeignKey("agent.id", ondelete="CASCADE"), primary_key=True),
+    Column("period_start", Ms, nullable=False),
+    Column("given", Integer, nullable=False),
+    Column("day_start", Ms, nullable=False),
+    Column("given_today", Integer, nullable=False),
+)
+
+# How much work of lost agents a team has moved in the present minute, so that one disconnect is no storm.
+rebalance_pace = Table(
+    "rebalance_pace",
+    metadata,
+    Column("team_id", Big, primary_key=True),
+    Column("minute_start", Ms, nullable=False),
+    Column("moved", Integer, nullable=False),
 )
 
 command = Table(
