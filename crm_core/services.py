@@ -22,6 +22,8 @@ class AppSettings:
     trusted_proxies: tuple[str, ...] = ()
     max_upload_bytes: int = 10 * 1024 * 1024
     inbound_keep_days: int = 90
+    #: hosts and networks that are not public and that webhooks may reach all the same
+    webhook_private: tuple[str, ...] = ()
     version: str = "0"
     form: str = "embedded"  # embedded | scaled
     mail_host: str = "127.0.0.1"

@@ -55,6 +55,9 @@ class Settings(BaseSettings):
     )
     smtp_port: int | None = Field(None, description="port for SMTP intake; empty: no listener; 0: any")
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
+    webhook_private: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="hosts and networks inside your own net that outbound webhooks may reach, by commas"
+    )
     pool_size: int = Field(10, ge=2, le=100)
     sqlite_synchronous: str = Field("FULL", pattern="^(OFF|NORMAL|FULL|EXTRA)$")
     worker_threads: int = Field(16, ge=1, le=256)
@@ -66,7 +69,7 @@ class Settings(BaseSettings):
     inbound_keep_days: int = Field(90, ge=1)
     uvloop: bool = True
 
-    @field_validator("trusted_proxies", mode="before")
+    @field_validator("trusted_proxies", "webhook_private", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(p.strip() for p in value.split(",") if p.strip()) if isinstance(value, str) else value
@@ -127,6 +130,7 @@ class Settings(BaseSettings):
             data_dir=self.data_dir,
             cookie_secure=public_url.startswith("https://"),
             trusted_proxies=self.trusted_proxies,
+            webhook_private=self.webhook_private,
             form=self.form,
             inbound_keep_days=self.inbound_keep_days,
             version=program_version(),

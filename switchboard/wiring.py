@@ -24,7 +24,7 @@ from routing import sweep as routing_sweep
 from routing.sla import service as sla_service
 from routing.sla import sweeper as sla_sweeper
 from switchboard.settings import Settings
-from workers import delivery, dialling, fetch, housekeeping, inbound, set_up
+from workers import delivery, dialling, fetch, housekeeping, inbound, set_up, webhooks
 from workers.sweepers import Sweep
 
 #: in this order: clocks first, because routing orders by their deadlines; bots before routing, because what a dialog
@@ -49,7 +49,7 @@ def listeners() -> dict[str, list[Listener]]:
 
 def jobs() -> JobRegistry:
     registry = JobRegistry()
-    for part in (inbound, delivery, fetch, dialling, set_up, bots, sla_service):
+    for part in (inbound, delivery, fetch, dialling, set_up, bots, sla_service, webhooks):
         part.declare(registry)
     return registry
 
@@ -72,6 +72,7 @@ def sweeps() -> Mapping[str, Sweep]:
         "sla": _with_db(sla_sweeper.sweep),
         "callbacks": _with_db(callbacks.sweep),
         "calls": _calls,
+        "webhooks": _with_db(webhooks.sweep),
         "inquiries": _inquiries,
         "housekeeping": housekeeping.sweep,
     }

@@ -2,6 +2,7 @@
 
 from sqlalchemy import delete, select
 
+from crm_core import webhooks
 from crm_core.clock import DAY
 from crm_core.schema import attachment, chat_session, idempotency, inbound, login_session, upload
 from crm_core.services import Services
@@ -25,6 +26,7 @@ async def sweep(services: Services) -> int | None:
         await uow.execute(delete(idempotency).where(idempotency.c.created_at < uow.now - DAY))
         await uow.execute(delete(login_session).where(login_session.c.expires_at < uow.now))
         await uow.execute(delete(chat_session).where(chat_session.c.expires_at < uow.now))
+        await webhooks.forget(uow)
         stale = await uow.rows(select(upload).where(upload.c.created_at < uow.now - DAY).limit(_BATCH))
         for row in stale:
             used = await uow.scalar(
