@@ -37,6 +37,30 @@ calendar_version = Table(
     Column("version", Integer, primary_key=True),
     Column("spec", Json, nullable=False),
     Column("created_at", Ms, nullable=False),
+    # Of the compiled hours: if another tzdata compiles them differently, that is a new version (routing.sla.zones).
+    Column("fingerprint", String(64), nullable=True),
+)
+
+# Holidays that come from an iCalendar file: which dates it gave, so that the next one replaces these and no others.
+calendar_feed = Table(
+    "calendar_feed",
+    metadata,
+    Column("calendar_id", Big, ForeignKey("calendar.id", ondelete="CASCADE"), primary_key=True),
+    Column("url", String(1000), nullable=True),  # None: uploaded by hand
+    Column("dates", Json, nullable=False),  # {"2025-01-01": "New Year"}
+    Column("warnings", Json, nullable=False),
+    Column("etag", String(300), nullable=True),
+    Column("failures", Integer, nullable=False),
+    Column("error", String(500), nullable=True),
+    Column("read_at", Ms, nullable=True),
+    Column("next_at", Ms, nullable=True),
+    Column("updated_at", Ms, nullable=False),
+)
+Index(
+    "ix_calendar_feed_next_at",
+    calendar_feed.c.next_at,
+    postgresql_where=calendar_feed.c.next_at.is_not(None),
+    sqlite_where=calendar_feed.c.next_at.is_not(None),
 )
 
 sla_policy = Table(
@@ -107,6 +131,15 @@ Index(
     postgresql_where=sla_clock.c.state.in_(("active", "paused")) & sla_clock.c.breached_at.is_not(None),
     sqlite_where=sla_clock.c.state.in_(("active", "paused")) & sla_clock.c.breached_at.is_not(None),
 )
+# Reports: who began to wait for a person in a period, and the backlog by age.
+Index(
+    "ix_sla_clock_answer",
+    sla_clock.c.activated_at,
+    postgresql_where=sla_clock.c.metric == "speed_of_answer",
+    sqlite_where=sla_clock.c.metric == "speed_of_answer",
+)
+_backlog = (sla_clock.c.metric == "requester_wait") & sla_clock.c.state.in_(("active", "paused"))
+Index("ix_sla_clock_backlog", sla_clock.c.activated_at, postgresql_where=_backlog, sqlite_where=_backlog)
 
 sla_event = Table(
     "sla_event",
@@ -123,6 +156,15 @@ sla_event = Table(
     UniqueConstraint("clock_id", "step_key", name="uq_sla_event_step"),
     Index("ix_sla_event_clock_id", "clock_id", "id"),
     Index("ix_sla_event_inquiry_id", "inquiry_id"),
+)
+# Reports read what was decided in a period, not the steps and pauses between.
+_decided = sla_event.c.kind.in_(("breach", "fulfil", "reopen", "cancel"))
+Index(
+    "ix_sla_event_decided",
+    sla_event.c.at,
+    sla_event.c.id,
+    postgresql_where=_decided,
+    sqlite_where=_decided,
 )
 
 # A call for help that somebody must acknowledge; those of one team and minute are one.
@@ -353,6 +395,7 @@ assignment = Table(
     Index("ix_assignment_team_id", "team_id", "channel", "started_at"),
     Index("ix_assignment_inquiry_id", "inquiry_id"),
     Index("ix_assignment_item_id", "item_id", "id"),  # planning: who handled it, and for how long
+    Index("ix_assignment_ended_at", "ended_at", "id"),  # reports: what was handled in a period
 )
 Index(
     "uq_assignment_live",
