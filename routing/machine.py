@@ -10,10 +10,10 @@ compare-and-set *before* the event is fed in, because that is the one thing that
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import assert_never
 
-from routing.model import Item, ItemState
+from routing.model import Item, ItemState, evolve
 from routing.settings import TeamSettings
 from routing.steps import Step
 
@@ -226,7 +226,7 @@ def react(item: Item, event: Event, settings: TeamSettings, now: int) -> Change:
         case Waits():
             return _waits(item, event)
         case Parked():
-            parked = replace(
+            parked = evolve(
                 item,
                 state=ItemState.PARKED,
                 parked_reason=event.reason,
@@ -244,7 +244,7 @@ def react(item: Item, event: Event, settings: TeamSettings, now: int) -> Change:
             return _ended(item, event, settings, now)
         case WrapupOver():
             actions = tuple(a for h in event.held for a in _let_go(h, "done"))
-            done = replace(item, state=ItemState.DONE, wake_at=None, owner_id=None, ended_at=now)
+            done = evolve(item, state=ItemState.DONE, wake_at=None, owner_id=None, ended_at=now)
             return Change(done, actions)
         case _:
             assert_never(event)
@@ -270,7 +270,7 @@ def _check(item: Item, event: Event) -> None:
 
 def _offered(item: Item, event: Offered, settings: TeamSettings, now: int) -> Change:
     timeout = settings.channel(item.channel).timeout_ms
-    after = replace(
+    after = evolve(
         item, state=ItemState.OFFERED, step_no=event.step.no, step_entered_at=event.entered_at,
         next_step_at=None, wake_at=None, parked_reason=None,
     )  # fmt: skip
@@ -280,7 +280,7 @@ def _offered(item: Item, event: Offered, settings: TeamSettings, now: int) -> Ch
 
 
 def _assigned(item: Item, event: Assigned, settings: TeamSettings, now: int) -> Change:
-    after = replace(
+    after = evolve(
         item,
         state=ItemState.ASSIGNED,
         owner_id=event.agent_id,
@@ -306,7 +306,7 @@ def _silence(item: Item, settings: TeamSettings, now: int) -> int | None:
 
 def _waits(item: Item, event: Waits) -> Change:
     same = item.state == ItemState.WAITING and item.step_no == event.step.no
-    after = replace(
+    after = evolve(
         item, state=ItemState.WAITING, step_no=event.step.no, step_entered_at=event.entered_at,
         next_step_at=event.next_step_at, wake_at=None, parked_reason=None,
     )  # fmt: skip
@@ -317,7 +317,7 @@ def _waits(item: Item, event: Waits) -> Change:
 
 def _accepted(item: Item, event: Accepted, settings: TeamSettings, now: int) -> Change:
     mine = event.offer
-    after = replace(
+    after = evolve(
         item, state=ItemState.ASSIGNED, owner_id=mine.agent_id, directed_agent_id=None, return_agent_id=None,
         next_step_at=None, wake_at=_silence(item, settings, now),
     )  # fmt: skip
@@ -344,7 +344,7 @@ def _refused(item: Item, event: Refused, settings: TeamSettings, now: int) -> Ch
         excluded[mine.agent_id] = now + settings.exclude_ms
     rounds = item.rounds + (1 if own_fault else 0)
     spent = own_fault and rounds % settings.rounds_per_step == 0
-    after = replace(
+    after = evolve(
         item, state=ItemState.WAITING, excluded=excluded, rounds=rounds,
         step_no=item.step_no + 1 if spent else item.step_no,
         step_entered_at=now if spent else item.step_entered_at,
@@ -369,7 +369,7 @@ def _requeued(item: Item, event: Requeued, settings: TeamSettings, now: int) -> 
     team_id = event.team_id if event.team_id is not None else item.team_id
     seen = item.teams_seen if team_id is None or team_id in item.teams_seen else (*item.teams_seen, team_id)
     away = {event.exclude, event.return_to} - {None}
-    after = replace(
+    after = evolve(
         item, state=ItemState.WAITING, owner_id=None, excluded=excluded, team_id=team_id, teams_seen=seen,
         step_no=0, step_entered_at=now, next_step_at=None, wake_at=None, parked_reason=None,
         manager_id=None if item.manager_id in away else item.manager_id,
@@ -385,7 +385,7 @@ def _ended(item: Item, event: Ended, settings: TeamSettings, now: int) -> Change
     if item.state == ItemState.WRAPUP:
         return Change(item)
     if item.state == ItemState.ASSIGNED and wrapup > 0 and item.owner_id is not None:
-        resting = replace(item, state=ItemState.WRAPUP, wake_at=now + wrapup, next_step_at=None)
+        resting = evolve(item, state=ItemState.WRAPUP, wake_at=now + wrapup, next_step_at=None)
         return Change(resting, (WrapUp(agent_id=item.owner_id, until=now + wrapup),))
     actions: list[Action] = [a for h in event.held for a in _let_go(h, event.cause)]
     if item.state in (ItemState.WAITING, ItemState.PARKED):
@@ -394,7 +394,7 @@ def _ended(item: Item, event: Ended, settings: TeamSettings, now: int) -> Change
         state = ItemState.DONE
     else:
         state = ItemState.ABANDONED if event.cause == "abandoned" else ItemState.CANCELLED
-    over = replace(item, state=state, owner_id=None, next_step_at=None, wake_at=None, ended_at=now)
+    over = evolve(item, state=state, owner_id=None, next_step_at=None, wake_at=None, ended_at=now)
     return Change(over, tuple(actions))
 
 

@@ -153,7 +153,7 @@ class AgentView:
     scarcity: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Item:
     """A work item: a row of the table of that name. Instants are ms UTC."""
 
@@ -227,3 +227,23 @@ class Item:
     @property
     def live(self) -> bool:
         return self.state in LIVE
+
+
+_ITEM_FIELDS = frozenset(f.name for f in fields(Item))
+
+
+def evolve(item: Item, /, **changes: Any) -> Item:
+    """The item with these fields changed: what `dataclasses.replace` does, at a tenth of its cost.
+
+    Every decision changes an item two or three times, and copying 36 fields one by one was most of its time. An
+    item has no slots for this very reason: its dictionary is copied as a whole.
+
+    Raises:
+        TypeError: an item has no such field.
+    """
+    if not _ITEM_FIELDS.issuperset(changes):
+        raise TypeError(f"an item has no {', '.join(sorted(changes.keys() - _ITEM_FIELDS))}")
+    after = object.__new__(Item)
+    after.__dict__.update(item.__dict__)
+    after.__dict__.update(changes)
+    return after
