@@ -4,6 +4,7 @@ items a free agent takes (`pick`).
 The transactions of `routing.match`, the explanation of a waiting item and the simulator all call these.
 """
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -26,6 +27,25 @@ class Hours:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QueueLoad:
+    """How busy a team is in a channel: who waits (counted to a limit), places of those who are there, and the
+    usual time for one.
+    """
+
+    waiting: int
+    places: int
+    handle_ms: int
+
+    @property
+    def expected_ms(self) -> float:
+        """A rough wait, good for comparing teams with each other."""
+        return self.waiting * self.handle_ms / self.places if self.places > 0 else math.inf
+
+
+Loads = Mapping[int | None, QueueLoad]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rejected:
     agent: AgentView
     reason: Reason
@@ -45,7 +65,8 @@ class Placement:
     """What `place` found.
 
     `ranks` best first; empty means that the item waits in `step` until `next_step_at` at the longest (None:
-    without end), or, with `park_until`, is not in the queue before that instant.
+    without end), or, with `park_until`, is not in the queue before that instant. `broadcast`: so many of them
+    are asked at once, 0: the best alone.
     """
 
     step: Step
@@ -57,12 +78,23 @@ class Placement:
     park_until: int | None = None
     park_reason: str | None = None
     left: tuple[Left, ...] = ()
+    broadcast: int = 0
 
 
 def place(
-    item: Item, settings: TeamSettings, agents: Sequence[AgentView], hours: Hours, now: int
+    item: Item,
+    settings: TeamSettings,
+    agents: Sequence[AgentView],
+    hours: Hours,
+    now: int,
+    *,
+    loads: Loads | None = None,
 ) -> Placement:
-    """Walk the item's steps from where it is until somebody is found or it has to wait."""
+    """Walk the item's steps from where it is until somebody is found or it has to wait.
+
+    `loads`: of the item's team and the others that are asked in its last step; without them these are asked
+    whatever they have to do. `asks_loads` says when they are needed.
+    """
     plan = steps.plan(item, settings)
     no = min(item.step_no, len(plan) - 1)
     entered_at = item.step_entered_at
@@ -74,7 +106,7 @@ def place(
     left: list[Left] = []
     while True:
         step = plan[no]
-        eligible, rejected = filtered(item, step, settings, agents, now)
+        eligible, rejected = filtered(item, step, settings, agents, now, loads=loads)
         leave = steps.leave_at(plan, step, item, entered_at, agents=by_id, settings=settings, now=now)
         if eligible or leave is None:
             why = None
@@ -84,13 +116,15 @@ def place(
             empty = step.skip_if_empty and not step.personal and steps.is_empty(step, item, agents, now)
             why = "empty" if empty else None
         if why is None:
+            ranks = tuple(ranking.ranked(item, eligible, step.no))
             return Placement(
                 step=step,
                 entered_at=entered_at,
-                ranks=tuple(ranking.ranked(item, eligible, step.no)),
+                ranks=ranks,
+                broadcast=broadcast_size(item, step, settings, len(ranks), now),
                 rejected=tuple(rejected),
                 considered=len(eligible) + len(rejected),
-                next_step_at=None if eligible else leave,
+                next_step_at=leave,
                 left=tuple(left),
             )
         left.append(Left(scope=step.scope, agent_id=step.agent_id, why=why))
@@ -99,28 +133,98 @@ def place(
 
 
 def filtered(
-    item: Item, step: Step, settings: TeamSettings, agents: Sequence[AgentView], now: int
+    item: Item,
+    step: Step,
+    settings: TeamSettings,
+    agents: Sequence[AgentView],
+    now: int,
+    *,
+    loads: Loads | None = None,
 ) -> tuple[list[AgentView], list[Rejected]]:
     """The hard filter over all agents given. Membership of the step's lanes was decided when they were
     interned.
     """
     rules = settings.channel(item.channel)
     wanted = step.signatures
+    longer = _lanes_of_longer_waits(item, step, settings, loads)
     eligible: list[AgentView] = []
     rejected: list[Rejected] = []
     for agent in agents:
         reason = availability_failure(agent, item.channel, rules.weight, rules, now)
-        if reason is None and not agent.lanes & wanted:
+        mine = agent.lanes & wanted
+        if reason is None and not mine:
             reason = lane_failure(agent, step.lanes) or Reason.NOT_IN_TEAM
-        if reason is None and item.excludes(agent.agent_id, now):
-            reason = Reason.EXCLUDED_DECLINED
-        if reason is None and settings.enforce_shifts and not agent.in_shift:
-            reason = Reason.OUTSIDE_SHIFT
+        if reason is None and mine <= longer:
+            reason = Reason.OVERFLOW_NOT_SHORTER
+        if reason is None:
+            reason = personal_failure(item, agent, settings, now)
         if reason is None:
             eligible.append(agent)
         else:
             rejected.append(Rejected(agent=agent, reason=reason))
     return eligible, rejected
+
+
+def personal_failure(item: Item, agent: AgentView, settings: TeamSettings, now: int) -> Reason | None:
+    """What is between this item and this agent, whatever his lanes and his places."""
+    if item.excludes(agent.agent_id, now):
+        return Reason.EXCLUDED_DECLINED
+    if settings.enforce_shifts and not agent.in_shift:
+        return Reason.OUTSIDE_SHIFT
+    stand = agent.leads.get(item.team_id) if item.kind == "lead" else None
+    return Reason.LEAD_CAP if stand is not None and stand.capped else None
+
+
+def broadcast_size(item: Item, step: Step, settings: TeamSettings, found: int, now: int) -> int:
+    """How many agents are asked at once; 0: one, as usual.
+
+    What is assigned outright already belongs to somebody the moment anybody can take it, so only a step of
+    the SLA that asks for it makes several compete for it.
+    """
+    rules = settings.broadcast
+    late = rules.when == "overdue" and settings.channel(item.channel).mode == "offer"
+    wanted = item.broadcast_asked or (late and steps.target_at(item) < now)
+    if not wanted or rules.when == "never" or step.personal or found < 2:
+        return 0
+    return min(rules.size(item.broadcasts), found)
+
+
+def asks_loads(item: Item, placement: Placement, settings: TeamSettings) -> bool:
+    """Whether who was found is of another team that may be asked only where its wait is shorter."""
+    others = _overflow_lanes(item, placement.step, settings)
+    return bool(others) and any(r.agent.lanes & others.keys() for r in placement.ranks)
+
+
+def _overflow_lanes(item: Item, step: Step, settings: TeamSettings) -> dict[str, int]:
+    """Signature and team of the step's lanes that are of other teams and need a reason to be asked."""
+    if settings.overflow_when == "always" or step.scope != "overflow":
+        return {}
+    always = {item.team_id, *item.added_teams, *({settings.on_call_team} if item.on_call else ())}
+    return {
+        lane.signature: lane.team_id
+        for lane in step.lanes
+        if lane.agent_id is None and lane.team_id is not None and lane.team_id not in always
+    }
+
+
+def _lanes_of_longer_waits(
+    item: Item, step: Step, settings: TeamSettings, loads: Loads | None
+) -> frozenset[str]:
+    home = None if loads is None else loads.get(item.team_id)
+    if loads is None or home is None:
+        return frozenset()
+    return frozenset(
+        signature
+        for signature, team_id in _overflow_lanes(item, step, settings).items()
+        if (load := loads.get(team_id)) is None or load.expected_ms >= home.expected_ms
+    )
+
+
+def is_on_call(item: Item, settings: TeamSettings, hours: Hours) -> bool:
+    """Whether the item is served although its team is closed: an urgent one, or of a VIP, if the team says so.
+    Kept with the item until it opens, because its rings then have the on-call team, too.
+    """
+    return not hours.is_open and (item.priority in settings.on_call or (item.vip and settings.on_call_vip))
 
 
 def is_parked_by_hours(item: Item, settings: TeamSettings, hours: Hours) -> bool:
@@ -133,17 +237,20 @@ def is_parked_by_hours(item: Item, settings: TeamSettings, hours: Hours) -> bool
         return False
     if item.directed_agent_id is not None or item.channel == Channel.CALLBACK:
         return False
-    return not (item.priority in settings.on_call or (item.vip and settings.on_call_vip))
+    return not is_on_call(item, settings, hours)
 
 
 # --- an agent asks
 # ---------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class TeamRules:
-    """What a decision needs to know of a team: its settings, and whether it works now."""
+    """What a decision needs to know of a team: its settings, whether it works now, and, for its overflow, how
+    busy it and the others are (None: not asked).
+    """
 
     settings: TeamSettings = DEFAULTS
     hours: Hours = Hours()
+    loads: Loads | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,10 +335,9 @@ def pick(
                 turn = Turn.OVERDUE
             else:
                 chosen, turn = fresh, Turn.ON_TIME
-    plan = steps.plan(chosen, teams[chosen.team_id].settings)
     return Pick(
         item=chosen,
-        step=plan[min(chosen.step_no, len(plan) - 1)],
+        step=_step_of(chosen, teams[chosen.team_id].settings),
         turn=turn,
         behind=next((i for i in fit if i is not chosen), None),
         passed=tuple(passed),
@@ -245,11 +351,39 @@ def pull_failure(agent: AgentView, head: Item, team: TeamRules, now: int) -> Rea
     reason = availability_failure(agent, head.channel, rules.weight, rules, now)
     if reason is not None:
         return reason
-    if head.excludes(agent.agent_id, now):
-        return Reason.EXCLUDED_DECLINED
-    if settings.enforce_shifts and not agent.in_shift:
-        return Reason.OUTSIDE_SHIFT
-    return Reason.TEAM_CLOSED if is_parked_by_hours(head, settings, team.hours) else None
+    reason = personal_failure(head, agent, settings, now)
+    if reason is not None:
+        return reason
+    if is_parked_by_hours(head, settings, team.hours):
+        return Reason.TEAM_CLOSED
+    if team.loads is not None and agent.teams and head.team_id not in agent.teams:
+        step = _step_of(head, settings)
+        longer = _lanes_of_longer_waits(head, step, settings, team.loads)
+        mine = {s.signature for s in step.lanes if s.agent_id == agent.agent_id or s.team_id in agent.teams}
+        if mine and mine <= longer:
+            return Reason.OVERFLOW_NOT_SHORTER
+    return None
+
+
+def overflow_teams_of(
+    heads: Sequence[Item], teams: Mapping[int | None, TeamRules]
+) -> dict[int | None, set[int]]:
+    """Whose loads a choice between these heads needs: for each team with an item that others may be asked for,
+    these others.
+    """
+    found: dict[int | None, set[int]] = {}
+    for head in heads:
+        settings = teams[head.team_id].settings
+        if settings.overflow and settings.overflow_when != "always":
+            others = _overflow_lanes(head, _step_of(head, settings), settings).values()
+            if others:
+                found.setdefault(head.team_id, set()).update(others)
+    return found
+
+
+def _step_of(item: Item, settings: TeamSettings) -> Step:
+    plan = steps.plan(item, settings)
+    return plan[min(item.step_no, len(plan) - 1)]
 
 
 def asks_on_time(heads: Sequence[Item], teams: Mapping[int | None, TeamRules], now: int) -> bool:

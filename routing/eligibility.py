@@ -39,7 +39,14 @@ def availability_failure(
 
 def blocking_load(agent: AgentView, rules: ChannelSettings) -> int:
     """The weight held in channels that a channel with these rules may not interrupt."""
-    return sum(slot.load for name, slot in agent.slots.items() if name not in rules.interrupts)
+    blocking = 0
+    for name, slot in agent.slots.items():
+        if name in rules.interrupts:
+            continue
+        blocking += slot.load
+        if slot.used > 0 and (free := rules.interrupts_up_to.get(name, 0)):
+            blocking -= slot.load * min(free, slot.used) // slot.used
+    return blocking
 
 
 def lane_failure(agent: AgentView, lanes: Iterable[LaneSpec]) -> Reason | None:

@@ -27,6 +27,8 @@ REASONS: dict[str, dict[str, str]] = {
         Reason.OUTSIDE_SHIFT: "not on shift",
         Reason.ITEM_LOCKED: "was being changed at that moment",
         Reason.TEAM_CLOSED: "its team is closed",
+        Reason.LEAD_CAP: "had all leads of his day",
+        Reason.OVERFLOW_NOT_SHORTER: "his team's expected wait is not shorter",
         "free": "could take it now",
     },
     "uk": {
@@ -45,6 +47,8 @@ REASONS: dict[str, dict[str, str]] = {
         Reason.OUTSIDE_SHIFT: "не на зміні",
         Reason.ITEM_LOCKED: "саме змінювався",
         Reason.TEAM_CLOSED: "команда зачинена",
+        Reason.LEAD_CAP: "уже отримав усі ліди на сьогодні",
+        Reason.OVERFLOW_NOT_SHORTER: "в його команді чекати не менше",
         "free": "може взяти зараз",
     },
     "ru": {
@@ -63,6 +67,8 @@ REASONS: dict[str, dict[str, str]] = {
         Reason.OUTSIDE_SHIFT: "не на смене",
         Reason.ITEM_LOCKED: "как раз менялся",
         Reason.TEAM_CLOSED: "команда закрыта",
+        Reason.LEAD_CAP: "уже получил все лиды на сегодня",
+        Reason.OVERFLOW_NOT_SHORTER: "в его команде ждать не меньше",
         "free": "может взять сейчас",
     },
 }

@@ -43,8 +43,21 @@ class Offered:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Broadcast:
+    """Capacity of each of `agents` is held; it is his who accepts first."""
+
+    agents: Sequence[int]
+    step: Step
+    entered_at: int
+    weight: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Assigned:
-    """Capacity is held; it is his at once. `cause`: outright, take, transfer, returned, preassigned."""
+    """Capacity is held; it is his at once. `cause`: outright, take, transfer, returned, preassigned.
+
+    `moves_idle`: he is the last in line again.
+    """
 
     agent_id: int
     weight: int
@@ -52,6 +65,7 @@ class Assigned:
     forced: bool = False
     step: Step | None = None
     entered_at: int | None = None
+    moves_idle: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,11 +89,16 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refused:
-    """An offer ended without success: declined, expired or revoked."""
+    """An offer ended without success: declined, expired or revoked.
+
+    `broadcast`: it was one of several; `others` of them are still open, and the item stays offered.
+    """
 
     offer: Holding
     how: str
     reason: str | None = None
+    broadcast: bool = False
+    others: Sequence[Holding] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +127,7 @@ class WrapupOver:
     held: Sequence[Holding]
 
 
-Event = Offered | Assigned | Waits | Parked | Accepted | Refused | Requeued | Ended | WrapupOver
+Event = Offered | Broadcast | Assigned | Waits | Parked | Accepted | Refused | Requeued | Ended | WrapupOver
 
 
 # --- actions
@@ -221,6 +240,8 @@ def react(item: Item, event: Event, settings: TeamSettings, now: int) -> Change:
     match event:
         case Offered():
             return _offered(item, event, settings, now)
+        case Broadcast():
+            return _broadcast(item, event, settings, now)
         case Assigned():
             return _assigned(item, event, settings, now)
         case Waits():
@@ -252,6 +273,7 @@ def react(item: Item, event: Event, settings: TeamSettings, now: int) -> Change:
 
 _FITS: dict[type, tuple[str, ...]] = {
     Offered: (ItemState.WAITING, ItemState.PARKED, ItemState.OFFERED),
+    Broadcast: (ItemState.WAITING, ItemState.PARKED),
     Assigned: (ItemState.WAITING, ItemState.PARKED),
     Waits: (ItemState.WAITING, ItemState.PARKED),
     Parked: (ItemState.WAITING, ItemState.PARKED),
@@ -279,6 +301,18 @@ def _offered(item: Item, event: Offered, settings: TeamSettings, now: int) -> Ch
     return Change(after, (LeaveLanes(), opened))
 
 
+def _broadcast(item: Item, event: Broadcast, settings: TeamSettings, now: int) -> Change:
+    after = evolve(
+        item, state=ItemState.OFFERED, step_no=event.step.no, step_entered_at=event.entered_at,
+        next_step_at=None, wake_at=None, parked_reason=None,
+    )  # fmt: skip
+    until = now + settings.broadcast.timeout_ms
+    opened = (
+        OpenOffer(agent_id=a, weight=event.weight, expires_at=until, kind="broadcast") for a in event.agents
+    )
+    return Change(after, (LeaveLanes(), *opened))
+
+
 def _assigned(item: Item, event: Assigned, settings: TeamSettings, now: int) -> Change:
     after = evolve(
         item,
@@ -289,13 +323,15 @@ def _assigned(item: Item, event: Assigned, settings: TeamSettings, now: int) -> 
         parked_reason=None,
         directed_agent_id=None,
         return_agent_id=None,
+        broadcast_asked=False,
         step_no=event.step.no if event.step else item.step_no,
         step_entered_at=event.entered_at if event.entered_at is not None else item.step_entered_at,
     )
     start = StartAssignment(
         agent_id=event.agent_id, weight=event.weight, cause=event.cause, forced=event.forced
     )
-    return Change(after, (LeaveLanes(), start, Served(agent_id=event.agent_id)))
+    served = (Served(agent_id=event.agent_id),) if event.moves_idle else ()
+    return Change(after, (LeaveLanes(), start, *served))
 
 
 def _silence(item: Item, settings: TeamSettings, now: int) -> int | None:
@@ -319,7 +355,7 @@ def _accepted(item: Item, event: Accepted, settings: TeamSettings, now: int) -> 
     mine = event.offer
     after = evolve(
         item, state=ItemState.ASSIGNED, owner_id=mine.agent_id, directed_agent_id=None, return_agent_id=None,
-        next_step_at=None, wake_at=_silence(item, settings, now),
+        next_step_at=None, wake_at=_silence(item, settings, now), broadcast_asked=False,
     )  # fmt: skip
     actions: list[Action] = [EndOffer(offer=mine, state="accepted")]
     for other in event.others:
@@ -371,7 +407,8 @@ def _requeued(item: Item, event: Requeued, settings: TeamSettings, now: int) -> 
     away = {event.exclude, event.return_to} - {None}
     after = evolve(
         item, state=ItemState.WAITING, owner_id=None, excluded=excluded, team_id=team_id, teams_seen=seen,
-        step_no=0, step_entered_at=now, next_step_at=None, wake_at=None, parked_reason=None,
+        step_no=0, step_entered_at=now, next_step_at=None, wake_at=None, parked_reason=None, broadcasts=0,
+        added_teams=() if elsewhere else item.added_teams,
         manager_id=None if item.manager_id in away else item.manager_id,
         sticky_agent_id=event.sticky if event.sticky is not None
         else (None if item.sticky_agent_id in away else item.sticky_agent_id),

@@ -66,6 +66,8 @@ class Reason(StrEnum):
     OUTSIDE_SHIFT = "outside_shift"
     ITEM_LOCKED = "item_locked"
     TEAM_CLOSED = "team_closed"
+    LEAD_CAP = "lead_cap"
+    OVERFLOW_NOT_SHORTER = "overflow_not_shorter"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +132,19 @@ class Slot:
     load: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class LeadStand:
+    """How an agent stands with the leads of a team that shares them out by weight: given of this period by
+    weight, in thousandths, and whether he had all of today's.
+    """
+
+    share: int
+    capped: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentView:
-    """An agent as a decision sees him. `lanes` are the signatures that he may serve."""
+    """An agent as a decision sees him. `lanes` are the signatures that he may serve; `leads` by team."""
 
     agent_id: int
     name: str = ""
@@ -151,6 +163,7 @@ class AgentView:
     #: when his shift begins, if it is over now; None: not known or not again
     shift_from: int | None = None
     scarcity: int = 0
+    leads: Mapping[int | None, LeadStand] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,10 +31,12 @@ class Rank:
 def rank_of(item: Item, agent: AgentView, step_no: int) -> Rank:
     """`(step, not manager, preferred skills missing, load bucket, scarcity, idle since, id)`.
 
-    The load bucket is a tenth of the agent's capacity: inside it the longest idle comes first.
+    The load bucket is a tenth of the agent's capacity: inside it the longest idle comes first. Where leads are
+    shared out by weight, his share of them stands in its place.
     """
     missing = sum(1 for s, level in item.requirements.preferred.items() if agent.skills.get(s, 0) < level)
-    bucket = 10 * agent.load_used // max(agent.load_max, 1)
+    stand = agent.leads.get(item.team_id) if item.kind == "lead" else None
+    bucket = 10 * agent.load_used // max(agent.load_max, 1) if stand is None else stand.share
     return Rank(
         agent,
         (

@@ -9,24 +9,32 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from crm_core.clock import HOUR, MINUTE, SECOND
-from crm_core.errors import Invalid
 from routing.model import Channel
+from routing.settings_fields import (
+    SettingsError,
+    Share,
+    When,
+    flag,
+    ids,
+    magnitude,
+    mapping,
+    number,
+    one_of,
+    seconds,
+    sequence,
+    share,
+    when,
+)
 
 MODES = ("offer", "assign")
 AFTER_HOURS = ("park", "online", "ignore")
+BROADCAST_WHEN = ("overdue", "asked", "never")
+OVERFLOW_WHEN = ("shorter", "always")
+END_OF_SHIFT = ("due", "all", "keep")
+LEAD_SELECTORS = ("ranking", "weighted")
+PERIODS = ("day", "week", "month")
 SCOPES = ("manager", "sticky", "preferred", "required", "relaxed", "overflow")
 PRIORITIES = ("low", "normal", "high", "urgent")
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """A part of the SLA budget, 0-1."""
-
-    of_budget: float
-
-
-When = int | Share
-"""Milliseconds since the item was ready, or a share of its budget."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +42,8 @@ class ChannelSettings:
     """How one channel is routed. Durations are ms.
 
     `reserve_ms`: the usual handling time; no window opened for the manager's sake may eat into it.
-    `interrupts`: channels whose load does not count when this one is offered. `inactive_ms`: an assigned
+    `interrupts`: channels whose load does not count when this one is offered; `interrupts_up_to`: of these so
+    many do not count ({"chat": 1}: a call may interrupt one chat, not two). `inactive_ms`: an assigned
     item that was silent so long gives its place back.
     """
 
@@ -46,6 +55,7 @@ class ChannelSettings:
     sticky_wait: When
     reserve_ms: int
     interrupts: frozenset[str] = frozenset()
+    interrupts_up_to: Mapping[str, int] = field(default_factory=dict)
     boosts: Mapping[str, int] = field(default_factory=dict)
     vip_boost_ms: int = 0
     wrapup_ms: int = 0
@@ -61,6 +71,46 @@ class StepSettings:
     scope: str
     at: When = 0
     skip_if_empty: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BroadcastSettings:
+    """Offers to several at once, the first who accepts wins. `when`: for what is overdue (and where a step
+    of the SLA asks for it), only where a step asks, or never. `first` agents, twice as many each round up to
+    `maximum`.
+    """
+
+    when: str = "overdue"
+    first: int = 5
+    maximum: int = 20
+    timeout_ms: int = 20 * SECOND
+
+    def size(self, rounds: int) -> int:
+        """How many are asked after so many rounds."""
+        return int(min(self.first * 2 ** min(rounds, 10), max(self.maximum, self.first)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeadSettings:
+    """How leads are shared out. `weighted`: to whom has the fewest of this `period` by his weight, instead of
+    the least loaded. Weights and caps by agent id; a weight of 0 gets none; `daily_cap` None: no limit.
+    """
+
+    selector: str = "ranking"
+    period: str = "month"
+    weights: Mapping[int, int] = field(default_factory=dict)
+    daily_cap: int | None = None
+    caps: Mapping[int, int] = field(default_factory=dict)
+
+    @property
+    def weighted(self) -> bool:
+        return self.selector == "weighted"
+
+    def weight_of(self, agent_id: int) -> int:
+        return self.weights.get(agent_id, 1)
+
+    def cap_of(self, agent_id: int) -> int | None:
+        return self.caps.get(agent_id, self.daily_cap)
 
 
 _LIVE_BOOSTS = {"urgent": 2 * MINUTE, "high": 30 * SECOND, "normal": 0, "low": -MINUTE}
@@ -134,7 +184,12 @@ class TeamSettings:
 
     `after_hours`: what happens when the team's calendar is closed. park (default): wait for the opening;
     online: whoever is online all the same may serve; ignore: the calendar does not matter. Items of a
-    priority in `on_call` (and VIPs if `on_call_vip`) are never parked.
+    priority in `on_call` (and VIPs if `on_call_vip`) are never parked; `on_call_team` serves them too then.
+
+    `vip_steps`: the share of the usual time after which rings open for a VIP. `overflow_when`: another team is
+    asked only where its expected wait is shorter, or always. `end_of_shift`: of the asynchronous work of who
+    left after his shift, what is due before he is back goes to others, or all of it, or none.
+    `outbound_moves_idle`: a call that he made himself puts him at the end of the line, too.
 
     `late_share`: how often a free agent takes the earliest of the late items while others can still be had
     in time; 1 is pure earliest deadline first. Those late by more than `max_overdue_ms` come first always.
@@ -146,6 +201,14 @@ class TeamSettings:
     after_hours: str = "park"
     on_call: frozenset[str] = frozenset()
     on_call_vip: bool = False
+    on_call_team: int | None = None
+    vip_steps: float = 0.5
+    overflow_when: str = "shorter"
+    broadcast: BroadcastSettings = BroadcastSettings()
+    leads: LeadSettings = LeadSettings()
+    rebalance_per_minute: int = 30
+    end_of_shift: str = "due"
+    outbound_moves_idle: bool = False
     lead_max_wait_ms: int = 15 * MINUTE
     load_max: int = 100
     exclude_ms: int = 300 * SECOND
@@ -164,56 +227,63 @@ class TeamSettings:
 DEFAULTS = TeamSettings()
 
 
-class SettingsError(Invalid):
-    """A wrong value in a team's settings; the text names the place."""
-
-    code = "bad_team_settings"
-
-    def __init__(self, path: str, reason: str) -> None:
-        super().__init__(f"{path}: {reason}", params={"errors": [{"loc": path.split("."), "msg": reason}]})
-        self.path = path
-
-
 def parse(data: Any) -> TeamSettings:
     """Settings of their JSON form; what is missing has its default.
 
     Keys: `channels.<voice|chat|async|callback>.{mode, timeout_s, max_wait_s, max, weight, sticky_wait,
-    reserve_s, interrupts, boosts_s, vip_boost_s, wrapup_s, inactive_s}`, `steps` (list of {scope, at,
+    reserve_s, interrupts, interrupts_up_to, boosts_s, vip_boost_s, wrapup_s, inactive_s}`, `steps` (list of {scope, at,
     skip_if_empty}; `at` and `sticky_wait` are seconds or "25%"), `overflow` (team ids), `after_hours`,
-    `on_call` {priorities, vip}, `lead_max_wait_s`, `load_max`, `exclude_s`, `misses_to_break`,
+    `on_call` {priorities, vip, team}, `vip_steps` ("50%"), `overflow_when`, `broadcast` {when, first, max,
+    timeout_s}, `leads` {selector, period, weights, daily_cap, caps}, `rebalance_per_minute`, `end_of_shift`,
+    `outbound_moves_idle`, `lead_max_wait_s`, `load_max`, `exclude_s`, `misses_to_break`,
     `rounds_per_step`, `enforce_shifts`, `late_share` (0-1), `max_overdue_s`, `default`, `version`.
 
     Raises:
         SettingsError: 422, naming the wrong field.
     """
-    root = _mapping(data if data is not None else {}, "settings")
+    root = mapping(data if data is not None else {}, "settings")
     channels = dict(DEFAULT_CHANNELS)
-    for name, raw in _mapping(root.get("channels", {}), "channels").items():
+    for name, raw in mapping(root.get("channels", {}), "channels").items():
         if name not in channels:
             raise SettingsError(f"channels.{name}", f"unknown channel, one of {', '.join(channels)}")
-        channels[name] = _channel(channels[name], _mapping(raw, f"channels.{name}"), f"channels.{name}")
-    on_call = _mapping(root.get("on_call", {}), "on_call")
+        channels[name] = _channel(channels[name], mapping(raw, f"channels.{name}"), f"channels.{name}")
+    on_call = mapping(root.get("on_call", {}), "on_call")
+    vip_steps = when(root["vip_steps"], "vip_steps") if "vip_steps" in root else Share(DEFAULTS.vip_steps)
+    if not isinstance(vip_steps, Share):
+        raise SettingsError("vip_steps", f"{root['vip_steps']!r} is no percentage from 0% to 100%")
     base = DEFAULTS
     return TeamSettings(
         channels=channels,
         steps=_steps(root["steps"]) if "steps" in root else DEFAULT_STEPS,
-        overflow=tuple(_ids(root.get("overflow", ()), "overflow")),
-        after_hours=_one_of(root.get("after_hours", base.after_hours), AFTER_HOURS, "after_hours"),
+        overflow=tuple(ids(root.get("overflow", ()), "overflow")),
+        after_hours=one_of(root.get("after_hours", base.after_hours), AFTER_HOURS, "after_hours"),
         on_call=frozenset(
-            _one_of(p, PRIORITIES, "on_call.priorities")
-            for p in _sequence(on_call.get("priorities", ()), "on_call.priorities")
+            one_of(p, PRIORITIES, "on_call.priorities")
+            for p in sequence(on_call.get("priorities", ()), "on_call.priorities")
         ),
-        on_call_vip=_flag(on_call.get("vip", False), "on_call.vip"),
-        lead_max_wait_ms=_seconds(root, "lead_max_wait_s", base.lead_max_wait_ms, ""),
-        load_max=_number(root.get("load_max", base.load_max), "load_max", low=1),
-        exclude_ms=_seconds(root, "exclude_s", base.exclude_ms, ""),
-        misses_to_break=_number(root.get("misses_to_break", base.misses_to_break), "misses_to_break", low=1),
-        rounds_per_step=_number(root.get("rounds_per_step", base.rounds_per_step), "rounds_per_step", low=1),
-        enforce_shifts=_flag(root.get("enforce_shifts", False), "enforce_shifts"),
-        late_share=_share(root.get("late_share", base.late_share), "late_share"),
-        max_overdue_ms=_seconds(root, "max_overdue_s", base.max_overdue_ms, ""),
-        default=_flag(root.get("default", False), "default"),
-        version=_number(root.get("version", 1), "version", low=1),
+        on_call_vip=flag(on_call.get("vip", False), "on_call.vip"),
+        on_call_team=None
+        if on_call.get("team") is None
+        else number(on_call["team"], "on_call.team", low=1, high=2**62),
+        vip_steps=vip_steps.of_budget,
+        overflow_when=one_of(root.get("overflow_when", base.overflow_when), OVERFLOW_WHEN, "overflow_when"),
+        broadcast=_broadcast(mapping(root.get("broadcast", {}), "broadcast")),
+        leads=_leads(mapping(root.get("leads", {}), "leads")),
+        rebalance_per_minute=number(
+            root.get("rebalance_per_minute", base.rebalance_per_minute), "rebalance_per_minute", low=1
+        ),
+        end_of_shift=one_of(root.get("end_of_shift", base.end_of_shift), END_OF_SHIFT, "end_of_shift"),
+        outbound_moves_idle=flag(root.get("outbound_moves_idle", False), "outbound_moves_idle"),
+        lead_max_wait_ms=seconds(root, "lead_max_wait_s", base.lead_max_wait_ms, ""),
+        load_max=number(root.get("load_max", base.load_max), "load_max", low=1),
+        exclude_ms=seconds(root, "exclude_s", base.exclude_ms, ""),
+        misses_to_break=number(root.get("misses_to_break", base.misses_to_break), "misses_to_break", low=1),
+        rounds_per_step=number(root.get("rounds_per_step", base.rounds_per_step), "rounds_per_step", low=1),
+        enforce_shifts=flag(root.get("enforce_shifts", False), "enforce_shifts"),
+        late_share=share(root.get("late_share", base.late_share), "late_share"),
+        max_overdue_ms=seconds(root, "max_overdue_s", base.max_overdue_ms, ""),
+        default=flag(root.get("default", False), "default"),
+        version=number(root.get("version", 1), "version", low=1),
     )
 
 
@@ -234,114 +304,91 @@ def duration_of(when: When, budget_ms: int) -> int:
 
 def _channel(base: ChannelSettings, raw: Mapping[str, Any], path: str) -> ChannelSettings:
     boosts = dict(base.boosts)
-    for priority, seconds in _mapping(raw.get("boosts_s", {}), f"{path}.boosts_s").items():
-        _one_of(priority, PRIORITIES, f"{path}.boosts_s")
-        boosts[priority] = _number(seconds, f"{path}.boosts_s.{priority}", low=-366 * 86_400) * SECOND
+    for priority, boost in mapping(raw.get("boosts_s", {}), f"{path}.boosts_s").items():
+        one_of(priority, PRIORITIES, f"{path}.boosts_s")
+        boosts[priority] = number(boost, f"{path}.boosts_s.{priority}", low=-366 * 86_400) * SECOND
     inactive = raw.get("inactive_s", base.inactive_ms and base.inactive_ms // SECOND)
     return replace(
         base,
-        mode=_one_of(raw.get("mode", base.mode), MODES, f"{path}.mode"),
-        timeout_ms=_seconds(raw, "timeout_s", base.timeout_ms, path, low=1),
-        max_wait_ms=_seconds(raw, "max_wait_s", base.max_wait_ms, path, low=1),
-        maximum=_number(raw.get("max", base.maximum), f"{path}.max"),
-        weight=_number(raw.get("weight", base.weight), f"{path}.weight"),
-        sticky_wait=_when(raw["sticky_wait"], f"{path}.sticky_wait")
+        mode=one_of(raw.get("mode", base.mode), MODES, f"{path}.mode"),
+        timeout_ms=seconds(raw, "timeout_s", base.timeout_ms, path, low=1),
+        max_wait_ms=seconds(raw, "max_wait_s", base.max_wait_ms, path, low=1),
+        maximum=number(raw.get("max", base.maximum), f"{path}.max"),
+        weight=number(raw.get("weight", base.weight), f"{path}.weight"),
+        sticky_wait=when(raw["sticky_wait"], f"{path}.sticky_wait")
         if "sticky_wait" in raw
         else base.sticky_wait,
-        reserve_ms=_seconds(raw, "reserve_s", base.reserve_ms, path),
+        reserve_ms=seconds(raw, "reserve_s", base.reserve_ms, path),
         interrupts=frozenset(
-            _one_of(c, tuple(Channel), f"{path}.interrupts")
-            for c in _sequence(raw["interrupts"], f"{path}.interrupts")
+            one_of(c, tuple(Channel), f"{path}.interrupts")
+            for c in sequence(raw["interrupts"], f"{path}.interrupts")
         )
         if "interrupts" in raw
         else base.interrupts,
+        interrupts_up_to={
+            one_of(c, tuple(Channel), f"{path}.interrupts_up_to"): number(n, f"{path}.interrupts_up_to.{c}")
+            for c, n in mapping(raw["interrupts_up_to"], f"{path}.interrupts_up_to").items()
+        }
+        if "interrupts_up_to" in raw
+        else base.interrupts_up_to,
         boosts=boosts,
-        vip_boost_ms=_seconds(raw, "vip_boost_s", base.vip_boost_ms, path),
-        wrapup_ms=_seconds(raw, "wrapup_s", base.wrapup_ms, path),
-        inactive_ms=None if inactive is None else _number(inactive, f"{path}.inactive_s", low=1) * SECOND,
+        vip_boost_ms=seconds(raw, "vip_boost_s", base.vip_boost_ms, path),
+        wrapup_ms=seconds(raw, "wrapup_s", base.wrapup_ms, path),
+        inactive_ms=None if inactive is None else number(inactive, f"{path}.inactive_s", low=1) * SECOND,
     )
+
+
+def _broadcast(raw: Mapping[str, Any]) -> BroadcastSettings:
+    base = BroadcastSettings()
+    first = number(raw.get("first", base.first), "broadcast.first", low=1, high=20)
+    return BroadcastSettings(
+        when=one_of(raw.get("when", base.when), BROADCAST_WHEN, "broadcast.when"),
+        first=first,
+        maximum=number(raw.get("max", max(base.maximum, first)), "broadcast.max", low=first, high=20),
+        timeout_ms=seconds(raw, "timeout_s", base.timeout_ms, "broadcast", low=1),
+    )
+
+
+def _leads(raw: Mapping[str, Any]) -> LeadSettings:
+    base = LeadSettings()
+    cap = raw.get("daily_cap", base.daily_cap)
+    return LeadSettings(
+        selector=one_of(raw.get("selector", base.selector), LEAD_SELECTORS, "leads.selector"),
+        period=one_of(raw.get("period", base.period), PERIODS, "leads.period"),
+        weights=_by_agent(raw.get("weights", {}), "leads.weights"),
+        daily_cap=None if cap is None else number(cap, "leads.daily_cap"),
+        caps=_by_agent(raw.get("caps", {}), "leads.caps"),
+    )
+
+
+def _by_agent(raw: Any, path: str) -> Mapping[int, int]:
+    """Numbers by agent id; JSON has the ids as text."""
+    found: dict[int, int] = {}
+    for key, value in mapping(raw, path).items():
+        if not str(key).isascii() or not str(key).isdigit() or len(str(key)) > 18:
+            raise SettingsError(f"{path}.{key}", "is no agent's id")
+        found[int(key)] = number(value, f"{path}.{key}")
+    return found
 
 
 def _steps(raw: Any) -> tuple[StepSettings, ...]:
     steps: list[StepSettings] = []
-    for i, entry in enumerate(_sequence(raw, "steps")):
+    for i, entry in enumerate(sequence(raw, "steps")):
         path = f"steps.{i}"
-        step = _mapping(entry, path)
-        scope = _one_of(step.get("scope"), SCOPES, f"{path}.scope")
+        step = mapping(entry, path)
+        scope = one_of(step.get("scope"), SCOPES, f"{path}.scope")
         if steps and SCOPES.index(scope) <= SCOPES.index(steps[-1].scope):
             raise SettingsError(f"{path}.scope", f"{scope!r} after {steps[-1].scope!r}: steps may only widen")
-        at = _when(step.get("at", 0), f"{path}.at")
+        at = when(step.get("at", 0), f"{path}.at")
         before = next(
             (s.at for s in reversed(steps) if isinstance(s.at, Share) == isinstance(at, Share)), None
         )
-        if before is not None and _magnitude(at) < _magnitude(before):
+        if before is not None and magnitude(at) < magnitude(before):
             raise SettingsError(f"{path}.at", "earlier than the step before")
-        skip = _flag(step.get("skip_if_empty", scope in ("manager", "sticky")), f"{path}.skip_if_empty")
+        skip = flag(step.get("skip_if_empty", scope in ("manager", "sticky")), f"{path}.skip_if_empty")
         steps.append(StepSettings(scope=scope, at=at, skip_if_empty=skip))
     if not any(s.scope not in ("manager", "sticky") for s in steps):
         raise SettingsError(
             "steps", "at least one step must ask the team (preferred, required, relaxed or overflow)"
         )
     return tuple(steps)
-
-
-def _magnitude(when: When) -> float:
-    return when.of_budget if isinstance(when, Share) else float(when)
-
-
-def _when(value: Any, path: str) -> When:
-    if isinstance(value, str) and value.endswith("%"):
-        try:
-            percent = float(value[:-1])
-        except ValueError:
-            percent = -1.0
-        if not 0 <= percent <= 100:
-            raise SettingsError(path, f"{value!r} is no percentage from 0% to 100%")
-        return Share(percent / 100)
-    return _number(value, path) * SECOND
-
-
-def _seconds(raw: Mapping[str, Any], key: str, default_ms: int, path: str, *, low: int = 0) -> int:
-    if key not in raw:
-        return default_ms
-    return _number(raw[key], f"{path}.{key}" if path else key, low=low) * SECOND
-
-
-def _number(value: Any, path: str, *, low: int = 0, high: int = 366 * 86_400) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise SettingsError(path, f"{value!r} is no whole number from {low} to {high}")
-    return value
-
-
-def _share(value: Any, path: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise SettingsError(path, f"{value!r} is no number from 0 to 1")
-    return float(value)
-
-
-def _flag(value: Any, path: str) -> bool:
-    if not isinstance(value, bool):
-        raise SettingsError(path, f"{value!r} is neither true nor false")
-    return value
-
-
-def _one_of(value: Any, allowed: tuple[str, ...], path: str) -> str:
-    if value not in allowed:
-        raise SettingsError(path, f"{value!r} is not one of {', '.join(allowed)}")
-    return str(value)
-
-
-def _ids(value: Any, path: str) -> list[int]:
-    return [_number(v, f"{path}.{i}", low=1, high=2**62) for i, v in enumerate(_sequence(value, path))]
-
-
-def _mapping(value: Any, path: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise SettingsError(path, "must be an object")
-    return value
-
-
-def _sequence(value: Any, path: str) -> list[Any]:
-    if not isinstance(value, list | tuple):
-        raise SettingsError(path, "must be a list")
-    return list(value)

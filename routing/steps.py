@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from crm_core.clock import MINUTE
 from routing.model import AgentView, Channel, Item, LaneSpec, Presence
-from routing.settings import TeamSettings, duration_of
+from routing.settings import StepSettings, TeamSettings, duration_of
 
 #: somebody whose shift begins is given this long to come online before the item goes on without him
 SHIFT_GRACE_MS = 10 * MINUTE
@@ -61,28 +61,36 @@ def plan(item: Item, settings: TeamSettings) -> tuple[Step, ...]:
         )  # fmt: skip
     people = {"manager": item.manager_id, "sticky": item.sticky_agent_id}
     budget = budget_ms(item)
+    pace = settings.vip_steps if item.vip else 1.0
+    on_call = settings.on_call_team if item.on_call and settings.on_call_team != item.team_id else None
     steps: list[Step] = []
     personal: tuple[LaneSpec, ...] = ()
     home: tuple[LaneSpec, ...] = ()
-    for ring in settings.steps:
+    rings = settings.steps
+    if item.added_teams and all(ring.scope != "overflow" for ring in rings):
+        rings = (*rings, StepSettings(scope="overflow"))
+    for ring in rings:
         agent_id = people.get(ring.scope)
         if ring.scope in people:
             if agent_id is None:
                 continue
             personal = (*personal, LaneSpec(item.channel, agent_id=agent_id))
         elif ring.scope == "overflow":
-            others = tuple(t for t in settings.overflow if t != item.team_id)[: MAX_TEAMS - 1]
-            wanted = tuple(sorted(item.requirements.required.items()))
+            wanted = _skills(item, "required")
+            others = overflow_teams(item, settings)
             home = (*home, *(LaneSpec(item.channel, team_id=t, requirements=wanted) for t in others))
         else:
-            home = (LaneSpec(item.channel, team_id=item.team_id, requirements=_skills(item, ring.scope)),)
+            skills = _skills(item, ring.scope)
+            home = (LaneSpec(item.channel, team_id=item.team_id, requirements=skills),)
+            if on_call is not None:
+                home = (*home, LaneSpec(item.channel, team_id=on_call, requirements=skills))
         lanes = tuple(dict.fromkeys((*personal, *home)))
         if steps and set(steps[-1].lanes) == set(lanes):
             if not steps[-1].personal:
                 # The same people: one ring that opens with the first and is left as the last says.
                 steps[-1] = replace(steps[-1], scope=ring.scope, skip_if_empty=ring.skip_if_empty)
             continue
-        starts_at = item.ready_at + duration_of(ring.at, budget)
+        starts_at = item.ready_at + round(duration_of(ring.at, budget) * pace)
         steps.append(
             Step(no=len(steps), scope=ring.scope, lanes=lanes, starts_at=starts_at,
                  skip_if_empty=ring.skip_if_empty, agent_id=agent_id)
@@ -95,6 +103,21 @@ def plan(item: Item, settings: TeamSettings) -> tuple[Step, ...]:
                  skip_if_empty=False)
         )  # fmt: skip
     return tuple(steps)
+
+
+def overflow_teams(item: Item, settings: TeamSettings) -> tuple[int, ...]:
+    """Other teams that may be asked: nobody hands an item round more than MAX_TEAMS teams, its transfers
+    counted.
+    """
+    seen = dict.fromkeys((*item.teams_seen, *(() if item.team_id is None else (item.team_id,))))
+    found: list[int] = []
+    for team_id in dict.fromkeys((*item.added_teams, *settings.overflow)):
+        if team_id == item.team_id:
+            continue
+        if team_id in seen or len(seen) < MAX_TEAMS:
+            seen[team_id] = None
+            found.append(team_id)
+    return tuple(found)
 
 
 def _skills(item: Item, scope: str) -> tuple[tuple[str, int], ...]:
