@@ -27,10 +27,10 @@ THRESHOLD_MS: Mapping[str, int] = {"voice": 20_000, "chat": 60_000, "callback": 
 class Arrival:
     """One contact that comes in.
 
-    `handle_ms`: how long an agent holds it, wrap-up of the channel not included. `due_at`: by when it must have
-    been replied to, None without a promise; `reply_ms`: the reply comes so long after an agent got it, None for
-    the usual: at once in live channels, at the end of asynchronous work. `patience_ms`: it leaves the queue after so long; None never. `label` groups results; `ref` is the
-    caller's own id and comes back in the trace.
+    `handle_ms`: how long an agent holds it, wrap-up of the channel not included. `due_at`: by when it must have been
+    replied to, None without a promise; `reply_ms`: the reply comes so long after an agent got it, None for the
+    usual: at once in live channels, at the end of asynchronous work. `patience_ms`: it leaves the queue after so
+    long; None never. `label` groups results; `ref` is the caller's own id and comes back in the trace.
     """
 
     at: int
