@@ -16,7 +16,7 @@ from crm_core.db.uow import UnitOfWork
 from crm_core.events import Audience, DomainEvent
 from crm_core.schema import agent, conversation, inquiry
 from crm_core.views import inquiry_brief
-from routing import capacity, handle_time, lanes, machine, offer_view, presence_rows
+from routing import capacity, handle_time, lanes, lead_counts, machine, offer_view, presence_rows, store
 from routing.machine import Change, Event, Holding
 from routing.model import Channel, Item, ItemState
 from routing.schema import agent_state, assignment, decision, offer, queue_entry, work_item
@@ -54,6 +54,7 @@ async def carry_out(
                 await capacity.release(uow, held.agent_id, held.channel, held.weight)
             case machine.StartAssignment():
                 await _start_assignment(uow, after, action, decision_id)
+                await _count_lead(uow, after, action, settings)
             case machine.EndAssignment(held=held, cause=cause):
                 await _end_assignment(uow, after, held, cause)
             case machine.Missed(agent_id=agent_id):
@@ -191,6 +192,17 @@ async def _start_assignment(
         await _own(uow, item, action, decision_id)
     else:
         await _tell_work(uow, item, "item.assigned", {"agent_id": action.agent_id, "cause": action.cause})
+
+
+async def _count_lead(
+    uow: UnitOfWork, item: Item, action: machine.StartAssignment, settings: TeamSettings
+) -> None:
+    """He was given a lead, by whomever. What comes back to who had it is none."""
+    if item.kind != "lead" or not settings.leads.weighted or item.team_id is None:
+        return
+    if action.cause != "returned":
+        team = await store.team_context(uow.conn, item.team_id)
+        await lead_counts.given(uow, item.team_id, settings.leads, team.tz, action.agent_id)
 
 
 async def _own(uow: UnitOfWork, item: Item, action: machine.StartAssignment, decision_id: int | None) -> None:

@@ -6,9 +6,10 @@ skips instead of waiting.
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import func, select, update
+from sqlalchemy import case, func, select, update
 
 from crm_core.db.uow import Row, UnitOfWork
 from crm_core.errors import NotFound
@@ -109,7 +110,7 @@ async def hold(
     if not state["routable"] or (state["lease_until"] or 0) <= uow.now:
         return Reason.NO_LEASE
     # The mutex is ours, so what this statement reads about the agent cannot change any more.
-    blocking = select(func.coalesce(func.sum(agent_slot.c.load), 0)).where(
+    blocking = select(func.coalesce(func.sum(blocking_load(rules)), 0)).where(
         agent_slot.c.agent_id == agent_id, agent_slot.c.channel.not_in(sorted(rules.interrupts))
     )
     conditions = [
@@ -134,6 +135,15 @@ async def hold(
         return Reason.NO_CAPACITY
     await _add_load(uow, agent_id, rules.weight)
     return None
+
+
+def blocking_load(rules: ChannelSettings, slot: Any = agent_slot) -> Any:
+    """What a slot's load weighs against this channel: as many units as it may interrupt do not count."""
+    if not rules.interrupts_up_to:
+        return slot.c.load
+    free = case(rules.interrupts_up_to, value=slot.c.channel, else_=0)
+    spared = slot.c.load * case((slot.c.used < free, slot.c.used), else_=free) // slot.c.used
+    return slot.c.load - case((slot.c.used > 0, spared), else_=0)
 
 
 async def hold_forced(uow: UnitOfWork, agent_id: int, channel: str, weight: int) -> None:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from crm_core.clock import SECOND
+from crm_core.clock import MINUTE, SECOND
 from crm_core.db.uow import UnitOfWork
+from routing.model import Channel
 from routing.schema import handle_time
 
 #: the weight of the newest sample once there are enough; before, the plain mean of all
@@ -18,6 +19,13 @@ ALPHA = 0.05
 #: a ticket forgotten for a month must not tell customers that they wait a month
 MAX_TIMES_USUAL = 5
 _ENOUGH = 10
+#: for comparing teams that have finished nothing yet; never shown to anybody
+ASSUMED_MS = {
+    Channel.VOICE: 4 * MINUTE,
+    Channel.CHAT: 8 * MINUTE,
+    Channel.ASYNC: 30 * MINUTE,
+    Channel.CALLBACK: 4 * MINUTE,
+}
 #: the stored team of work that belongs to no team
 NO_TEAM = 0
 

@@ -13,18 +13,31 @@ from sqlalchemy import and_, case, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from crm_core.db.uow import UnitOfWork
-from crm_core.schema import agent, agent_skill, inquiry, team
+from crm_core.schema import agent, agent_skill, inquiry, team, team_member
+from routing import handle_time
 from routing.business_time import Calendar
 from routing.calendar_spec import CalendarError
-from routing.decide import Hours, TeamRules
+from routing.decide import Hours, Loads, QueueLoad, TeamRules
 from routing.machine import Holding
-from routing.model import LIVE, AgentView, Item, ItemState, RowLike, Slot
-from routing.schema import agent_lane, agent_slot, agent_state, assignment, lane, offer, sla_clock, work_item
+from routing.model import LIVE, AgentView, Channel, Item, ItemState, RowLike, Slot
+from routing.schema import (
+    agent_lane,
+    agent_slot,
+    agent_state,
+    assignment,
+    lane,
+    offer,
+    queue_entry,
+    sla_clock,
+    work_item,
+)
 from routing.schema import calendar as calendar_table
 from routing.settings import DEFAULTS, TeamSettings, read
 
 #: candidates looked at for one item; beyond it the longest idle are taken
 MAX_CANDIDATES = 200
+#: waiting items counted when the waits of two teams are compared
+MAX_COUNTED = 200
 #: clocks whose deadline is about somebody getting to it, as opposed to the end of the work
 REPLY_METRICS = ("first_reply", "next_reply", "requester_wait")
 
@@ -43,8 +56,13 @@ class TeamContext:
             return Hours()
         return Hours(is_open=False, next_open=self.calendar.next_open(now))
 
-    def rules(self, now: int) -> TeamRules:
-        return TeamRules(self.settings, self.hours(now))
+    @property
+    def tz(self) -> str:
+        """The zone in which the team's days begin."""
+        return "UTC" if self.calendar is None else self.calendar.spec.tz
+
+    def rules(self, now: int, loads: Loads | None = None) -> TeamRules:
+        return TeamRules(self.settings, self.hours(now), loads)
 
 
 @lru_cache(maxsize=256)
@@ -259,6 +277,45 @@ def _view(row: RowLike, slots: Mapping[str, Slot], skills: Mapping[str, int], no
         load_used=row["load_used"],
         load_max=row["load_max"],
     )
+
+
+async def queue_loads(
+    conn: AsyncConnection, team_ids: Collection[int | None], channel: str, now: int
+) -> dict[int | None, QueueLoad]:
+    """How busy teams are in a channel, to compare their waits: who waits is counted to a limit."""
+    teams = sorted(t for t in team_ids if t is not None)
+    if not teams:
+        return {}
+    places = {
+        team_id: int(n)
+        for team_id, n in await conn.execute(
+            select(team_member.c.team_id, func.sum(agent_slot.c.max))
+            .join(agent_state, agent_state.c.agent_id == team_member.c.agent_id)
+            .join(agent_slot, agent_slot.c.agent_id == team_member.c.agent_id)
+            .where(
+                team_member.c.team_id.in_(teams), agent_state.c.routable, agent_state.c.lease_until > now,
+                agent_slot.c.channel == channel,
+            )
+            .group_by(team_member.c.team_id)
+        )
+    }  # fmt: skip
+    handle = await handle_time.of_teams(conn, teams)
+    found: dict[int | None, QueueLoad] = {}
+    for team_id in teams:
+        waiting = (
+            select(queue_entry.c.item_id)
+            .join(lane, lane.c.id == queue_entry.c.lane_id)
+            .where(lane.c.team_id == team_id, lane.c.channel == channel)
+            .limit(MAX_COUNTED)
+            .subquery()
+        )
+        known = handle.get((team_id, channel))
+        found[team_id] = QueueLoad(
+            waiting=int(await conn.scalar(select(func.count()).select_from(waiting)) or 0),
+            places=places.get(team_id, 0),
+            handle_ms=known.ms if known is not None else handle_time.ASSUMED_MS[Channel(channel)],
+        )
+    return found
 
 
 async def scarcity(conn: AsyncConnection, agent_ids: Sequence[int]) -> dict[int, int]:
