@@ -102,7 +102,7 @@ async def _let_wait(
         placement.step.no,
         placement.park_reason,
     )
-    if moved or trigger not in ("poll", "step", "wake"):
+    if moved or trigger not in ("poll", "step", "wake", "config"):
         why = reasons.of_placement(
             item, placement, trigger=trigger, winner=None, lost=lost, people=names,
             version=team.settings.version, now=uow.now,
