@@ -4,7 +4,10 @@ import asyncio
 import json
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import click
 
@@ -43,6 +46,52 @@ def register(main: click.Group, settings: Load) -> None:
             answer = await forecast(db, wish, db.clock.now_ms())
             answer["notes"] = words.spoken(answer["notes"], "en")
             _print(answer, as_json, _show_forecast)
+
+        run(settings(), go)
+
+    simulate = main.commands.get("simulate")
+    if not isinstance(simulate, click.Group):
+        simulate = click.Group("simulate", help="Play traffic through the routing engine on a virtual clock.")
+        main.add_command(simulate)
+
+    @simulate.command("replay")
+    @click.option("--from", "start", required=True, help="2026-11-20, 2026-11-20T09:00 or with an offset")
+    @click.option("--to", "end", required=True, help="where the period ends; a date means its midnight")
+    @click.option(
+        "--change", "change_file", required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="JSON: what is to be different (docs/planning.md)",
+    )  # fmt: skip
+    @click.option("--team", help="name or id; default all")
+    @click.option("--seeds", type=click.IntRange(1, 50), default=5, show_default=True)
+    @click.option("--json", "as_json", is_flag=True, help="the data as JSON")
+    def replay_command(
+        start: str, end: str, change_file: Path, team: str | None, seeds: int, as_json: bool
+    ) -> None:
+        """Play a recorded period again, as it was and with a change, side by side."""
+        from routing.planning import replay, whatif, words
+        from routing.planning.change import Change
+        from routing.planning.past import Period
+
+        try:
+            data = json.loads(change_file.read_bytes())
+        except (ValueError, RecursionError) as error:
+            raise click.ClickException(f"{change_file}: no JSON: {error}") from error
+
+        async def go(db: "Database") -> None:
+            change = Change.parse(data)
+            chosen = await team_id_of(db, team)
+            zone = await zone_of(db, chosen)
+            period = Period.checked(instant_of(start, zone), instant_of(end, zone))
+            material = await replay.gather(
+                db, period, now=db.clock.now_ms(), at_most=whatif.MAX_REQUESTS, team_id=chosen
+            )
+            if not as_json:
+                click.echo(
+                    f"{material.counted} requests; playing them {seeds} times on both sides ...", err=True
+                )
+            answer = whatif.compare(material, change, range(1, seeds + 1))
+            answer["notes"] = words.spoken(answer["notes"], "en")
+            _print(answer, as_json, _show_replay)
 
         run(settings(), go)
 
@@ -86,6 +135,29 @@ async def team_id_of(db: "Database", team: str | None) -> int | None:
             return int(team_id)
     known = ", ".join(str(name) for _, name in rows)
     raise click.ClickException(f"no team {team!r}; there are: {known or 'none'}")
+
+
+async def zone_of(db: "Database", team_id: int | None) -> ZoneInfo:
+    """The zone of the team's calendar, else of the first team that has one, else UTC."""
+    from routing.planning import history
+
+    async with db.reading() as conn:
+        contexts = await history.teams(conn)
+    wanted = [contexts[team_id]] if team_id is not None else [contexts[i] for i in sorted(contexts)]
+    return next((ZoneInfo(c.calendar.spec.tz) for c in wanted if c.calendar is not None), ZoneInfo("UTC"))
+
+
+def instant_of(text: str, zone: ZoneInfo) -> int:
+    """Milliseconds of a date or time; without an offset it is local in `zone`. Raises ClickException."""
+    try:
+        moment = datetime.fromisoformat(text)
+        local = moment if moment.tzinfo is not None else moment.replace(tzinfo=zone)
+        found = round(local.timestamp() * 1000)
+    except (ValueError, OverflowError) as error:
+        raise click.ClickException(f"{text!r} is no date or time such as 2026-11-20T09:00") from error
+    if not 0 <= found < 253_402_300_800_000:
+        raise click.ClickException(f"{text!r} lies outside of 1970 to 9999")
+    return found
 
 
 def _print(answer: dict[str, Any], as_json: bool, show: Callable[[dict[str, Any]], None]) -> None:
@@ -144,6 +216,81 @@ def _show_forecast(answer: dict[str, Any]) -> None:
         if team["worst"]:
             click.echo(f"  Shortest by {team['worst']['short']} from {team['worst']['from'][:16]}Z.")
     show_notes(answer["notes"])
+
+
+_ROWS = (
+    ("offered", "came", 0),
+    ("answered", "answered", 0),
+    ("abandoned", "gave up", 0),
+    ("unfinished", "still waiting at the end", 0),
+    ("service_level_pct", "service level %", 1),
+    ("service_level_of_offered_pct", "  of all that came %", 1),
+    ("asa_s", "mean wait of answered, s", 1),
+    ("wait_p50_s", "wait p50, s", 1),
+    ("wait_p90_s", "wait p90, s", 1),
+    ("wait_p99_s", "wait p99, s", 1),
+    ("breached", "replies too late", 1),
+    ("breached_pct", "  of promised %", 1),
+)
+
+
+def _number(value: float | None, digits: int, *, sign: bool = False) -> str:
+    if value is None:
+        return "-"
+    text = f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
+    return text.replace("-0.0", "0.0").replace("+0.0", "0.0") if float(text) == 0 else text
+
+
+def _show_replay(answer: dict[str, Any]) -> None:
+    click.echo(
+        f"{answer['requests']} requests from {answer['period']['from']} to {answer['period']['to']}, "
+        f"{len(answer['seeds'])} seeds.\n"
+        "Service level: answered in time / (came - gave up before that time). "
+        "Recorded and 'as it was' should be alike; the change is 'changed' against 'as it was'."
+    )
+    parts = [
+        (f"{team['team']['name']}, {row['channel']} (in {row['threshold_s']:g} s)", row)
+        for team in answer["teams"]
+        for row in team["channels"]
+    ]
+    for title, row in [*parts, ("All together", answer["total"])]:
+        click.echo()
+        click.echo(table([title, "recorded", "as it was", "changed", "difference", "+/-"], _replay_rows(row)))
+    for team in answer["teams"]:
+        fair = team["fairness"]
+        click.echo(
+            f"\n{team['team']['name']}: fairness (Jain) recorded {_number(fair['recorded'], 2)}, "
+            f"as it was {_number(fair['as_it_was'], 2)}, changed {_number(fair['changed'], 2)}"
+        )
+        rows = [
+            [
+                f"  {a['agent']['name']}",
+                str(a["recorded"]["handled"]) if a["recorded"] else "-",
+                *(
+                    _number(side[name], 1) if side else "-"
+                    for side in (a["as_it_was"], a["changed"])
+                    for name in ("units", "busy_pct")
+                ),
+            ]
+            for a in team["agents"]
+        ]
+        heads = ["  agent", "handled", "load as it was", "busy %", "load changed", "busy %"]
+        click.echo(table(heads, rows))
+    show_notes(answer["notes"])
+
+
+def _replay_rows(row: dict[str, Any]) -> list[list[str]]:
+    return [
+        [
+            f"  {label}",
+            _number(row["recorded"][name], digits),
+            _number(row["as_it_was"][name], digits),
+            _number(row["changed"][name], digits),
+            _number(row["difference"][name], max(digits, 1), sign=True),
+            _number(row["half_width"][name], max(digits, 1)),
+        ]
+        for name, label, digits in _ROWS
+    ]
 
 
 def show_notes(notes: Sequence[dict[str, Any]]) -> None:

@@ -240,12 +240,12 @@ def _of_item(row: RowLike, facts: _Facts, known: Mapping[int, TeamContext]) -> P
     if channel == Channel.CHAT and (said := facts.last_words.get(inquiry_id)) is not None:
         inactive = team_.settings.channel(channel).inactive_ms
         silent_at = None if inactive is None else said + inactive
-    handle = held_ms(
-        [(h["started_at"], h["ended_at"]) for h in held],
-        pauses=facts.pauses.get(inquiry_id, ()),
-        calendar=team_.calendar if channel == Channel.ASYNC else None,
-        silent_at=silent_at,
-    )
+    stretches = [(h["started_at"], h["ended_at"]) for h in held]
+    pauses = facts.pauses.get(inquiry_id, ())
+    wall = held_ms(stretches, pauses=pauses, silent_at=silent_at) if held else None
+    handle = wall
+    if channel == Channel.ASYNC and wall is not None:
+        handle = held_ms(stretches, pauses=pauses, calendar=team_.calendar)
     first = held[0] if held else None
     replied = facts.first_replies.get(inquiry_id) if row["attempt"] == 1 else None
     reply_ms = None
@@ -264,7 +264,7 @@ def _of_item(row: RowLike, facts: _Facts, known: Mapping[int, TeamContext]) -> P
         priority=row["priority"], vip=row["vip"], requirements=Requirements.from_data(row["requirements"]),
         manager_id=row["manager_id"], sticky_agent_id=row["sticky_agent_id"], ready_at=row["ready_at"],
         due_at=row["due_at"], outcome=outcome, left_at=left_at, agent_id=first["agent_id"] if first else None,
-        handle_ms=handle if held else None, reply_ms=reply_ms,
+        handle_ms=handle, held_ms=wall, reply_ms=reply_ms,
         sla_breached=None if replied is None or replied["target_ms"] is None else replied["breached_at"] is not None,
         hands=len(held),
     )  # fmt: skip
@@ -321,7 +321,8 @@ def _of_call(row: RowLike, known: Mapping[int, TeamContext]) -> PastRequest:
         outcome, left_at = Outcome.WITHDRAWN, row["ended_at"]
     return PastRequest(
         source="call", id=row["id"], team_id=row["team_id"], channel=Channel.VOICE, kind="call",
-        ready_at=row["started_at"], outcome=outcome, left_at=left_at, agent_id=row["agent_id"], handle_ms=handle,
+        ready_at=row["started_at"], outcome=outcome, left_at=left_at, agent_id=row["agent_id"],
+        handle_ms=handle, held_ms=handle,
         hands=1 if outcome == Outcome.HANDLED else 0,
     )  # fmt: skip
 

@@ -56,8 +56,9 @@ class PastRequest:
 
     `ready_at`: when it entered the queue (a call: when it came in). `due_at`: its SLA deadline when somebody got
     it. `left_at`: when it was answered or left the queue, None while it waits. `handle_ms`: how long it held its
-    agent's place, in the team's working time for asynchronous channels, without the time spent waiting for the
-    customer; None while that is not known. `agent_id`: who got it first.
+    agents' places, wrap-up included, without the time spent waiting for the customer, and in the team's working
+    time for asynchronous channels; `held_ms`: the same by the clock on the wall. None while it is not known.
+    `agent_id`: who got it first.
     """
 
     source: str  # inquiry | callback | call
@@ -76,6 +77,7 @@ class PastRequest:
     left_at: int | None = None
     agent_id: int | None = None
     handle_ms: int | None = None
+    held_ms: int | None = None
     reply_ms: int | None = None  # from getting it to the first reply, where the SLA knows it
     sla_breached: bool | None = None  # of its first reply, None where no clock was kept
     hands: int = 0  # how many agents had it one after the other
