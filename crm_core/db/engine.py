@@ -26,6 +26,8 @@ from crm_core.schema import event as event_table
 
 #: a job born leased to its own process is taken over by others after this, if the process died
 LOCAL_LEASE_MS = 30_000
+#: prepared statements that a Postgres connection keeps, of its driver and of SQLAlchemy's adapter each
+_CACHED_STATEMENTS = 512
 
 
 class Database:
@@ -87,7 +89,12 @@ class Database:
                 pool_recycle=1800,
                 # Errors are logged and kept on jobs; what customers wrote, and tokens, have no place there.
                 hide_parameters=True,
-                connect_args={"server_settings": session},
+                connect_args={
+                    "server_settings": session,
+                    # More than the product has statements: one that is pushed out is parsed and planned again.
+                    "statement_cache_size": _CACHED_STATEMENTS,
+                    "prepared_statement_cache_size": _CACHED_STATEMENTS,
+                },
             )
             self._read_engine = self._write_engine
             self._threads = None

@@ -85,6 +85,22 @@ class Connection:
     def cursor(self) -> "Cursor":
         return Cursor(self)
 
+    async def run(self, statement: str, values: Any, *, many: bool = False) -> tuple[list[Any], int]:
+        """Run one statement (`many`: for each of these values) without a cursor object of SQLAlchemy's. Returns its
+        rows and how many rows it touched.
+        """
+
+        def go() -> tuple[list[Any], int]:
+            if many:
+                return [], self.raw.executemany(statement, values).rowcount
+            cursor = self.raw.execute(statement, values)
+            return (cursor.fetchall() if cursor.description is not None else []), cursor.rowcount
+
+        if self.writes:
+            await self.settled()
+            return go()
+        return await self.in_thread(go)
+
     async def commit(self) -> None:
         if self.raw.in_transaction:
             await self.in_thread(self.raw.commit)

@@ -10,16 +10,15 @@ from contextlib import asynccontextmanager
 from functools import lru_cache
 from typing import Any, cast
 
-from sqlalchemy import insert
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import BigInteger, bindparam, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql import Executable
-from sqlalchemy.sql.dml import Insert
 from sqlalchemy.sql.elements import ClauseElement, ColumnElement
-from sqlalchemy.sql.expression import literal, literal_column
+from sqlalchemy.sql.expression import literal_column
 from sqlalchemy.sql.schema import Table
 from sqlalchemy.sql.selectable import Select
 
+from crm_core.db.prepared import Parameters, Prepared, insert_unless
 from crm_core.events import DomainEvent, Listeners
 from crm_core.jobs import JobRow, NewJob
 from crm_core.schema import event as event_table
@@ -57,26 +56,45 @@ class UnitOfWork:
         self.local_jobs: list[JobRow] = []
 
     # --- statements -------------------------------------------------------------------------------------------
-    async def execute(self, statement: Executable, parameters: Any = None) -> Any:
+    # A Prepared (see crm_core.db.prepared) is for hot paths; it takes its values as `parameters`.
+    async def execute(self, statement: Executable | Prepared, parameters: Any = None) -> Any:
+        """Run it. A Prepared gives an Outcome (`rows`, `rowcount`), anything else SQLAlchemy's result."""
+        if isinstance(statement, Prepared):
+            return await statement.run(self.conn, parameters)
         return await self.conn.execute(statement, parameters)
 
-    async def rows(self, statement: Executable) -> Sequence[Row]:
-        return cast("Sequence[Row]", (await self.conn.execute(statement)).mappings().all())
+    async def rows(
+        self, statement: Executable | Prepared, parameters: Parameters | None = None
+    ) -> Sequence[Row]:
+        if isinstance(statement, Prepared):
+            return (await statement.run(self.conn, parameters)).rows
+        return cast("Sequence[Row]", (await self.conn.execute(statement, parameters)).mappings().all())
 
-    async def row(self, statement: Executable) -> Row | None:
+    async def row(self, statement: Executable | Prepared, parameters: Parameters | None = None) -> Row | None:
         """The first row or None."""
-        return cast("Row | None", (await self.conn.execute(statement)).mappings().first())
+        if isinstance(statement, Prepared):
+            found = (await statement.run(self.conn, parameters)).rows
+            return found[0] if found else None
+        return cast("Row | None", (await self.conn.execute(statement, parameters)).mappings().first())
 
-    async def scalar(self, statement: Executable) -> Any:
-        return (await self.conn.execute(statement)).scalar()
+    async def scalar(self, statement: Executable | Prepared, parameters: Parameters | None = None) -> Any:
+        """The first column of the first row, or None."""
+        if isinstance(statement, Prepared):
+            raw = (await statement.run(self.conn, parameters)).rows
+            return next(iter(raw[0].values())) if raw else None
+        return (await self.conn.execute(statement, parameters)).scalar()
+
+    async def execute_many(self, statement: Prepared, parameters: Sequence[Parameters]) -> None:
+        """Run it for each set of parameters, in one round trip."""
+        await statement.run_many(self.conn, parameters)
 
     async def insert(self, table: Table, values: Mapping[str, Any]) -> int:
         """Insert one row, return its id."""
         if _has_expression(values):
-            result = await self.conn.execute(_plain(table).values(**values))
-        else:
-            result = await self.conn.execute(_plain(table), dict(values))
-        return int(result.scalar_one())
+            result = await self.conn.execute(insert(table).values(**values).returning(table.c.id))
+            return int(result.scalar_one())
+        made = await _plain(table, tuple(values)).run(self.conn, values)
+        return int(made.raw[0][0])
 
     async def insert_new(
         self,
@@ -91,10 +109,10 @@ class UnitOfWork:
         """
         column = returning if returning is not None else table.c[key[0]]
         if _has_expression(values):
-            statement = _on_conflict(self.dialect, table, tuple(key), column).values(**values)
-            return (await self.conn.execute(statement)).scalar()
-        statement = _on_conflict(self.dialect, table, tuple(key), column)
-        return (await self.conn.execute(statement, dict(values))).scalar()
+            unless = insert_unless(self.dialect, table, key)
+            return (await self.conn.execute(unless.values(**values).returning(column))).scalar()
+        statement = _on_conflict(self.dialect, table, tuple(key), column, tuple(values))
+        return await self.scalar(statement, values)
 
     def lock(self, statement: Select[Any], *, skip_locked: bool = False) -> Select[Any]:
         """FOR UPDATE where it means something; SQLite's writer is alone anyway."""
@@ -140,29 +158,26 @@ class UnitOfWork:
     async def flush_outbox(self) -> None:
         """Write the collected events and jobs. Called once by the transaction's owner before it commits."""
         if self._events:
-            tx: ColumnElement[Any]
-            if self.dialect == "postgresql":
-                tx = literal_column("pg_current_xact_id()::text::bigint") + literal(self._tx_offset)
+            rows = [
+                {
+                    "tx_offset": self._tx_offset,
+                    "kind": e.kind,
+                    "at": self.now,
+                    "actor": e.actor,
+                    "subject_kind": e.subject_kind,
+                    "subject_id": e.subject_id,
+                    "inquiry_id": e.inquiry_id,
+                    "conversation_id": e.conversation_id,
+                    "payload": dict(e.payload),
+                    "audience": e.audience.as_data(),
+                }
+                for e in self._events
+            ]
+            statement = _event_insert(self.dialect)
+            if len(rows) == 1:
+                await statement.run(self.conn, rows[0])
             else:
-                tx = literal(0)
-            # Rows as parameters, not as VALUES: a statement with rows in it is compiled anew each time.
-            await self.conn.execute(
-                insert(event_table).values(tx=tx),
-                [
-                    {
-                        "kind": e.kind,
-                        "at": self.now,
-                        "actor": e.actor,
-                        "subject_kind": e.subject_kind,
-                        "subject_id": e.subject_id,
-                        "inquiry_id": e.inquiry_id,
-                        "conversation_id": e.conversation_id,
-                        "payload": dict(e.payload),
-                        "audience": e.audience.as_data(),
-                    }
-                    for e in self._events
-                ],
-            )
+                await statement.run_many(self.conn, rows)
         for job in self._jobs:
             await self._insert_job(job)
 
@@ -210,18 +225,28 @@ class UnitOfWork:
             callback()
 
 
-# One statement a table, with the values as parameters: building it and finding it in SQLAlchemy's cache anew for each
-# row costs more than running it.
-@lru_cache(maxsize=256)
-def _plain(table: Table) -> Insert:
-    return insert(table).returning(table.c.id)
+# One statement a table and set of columns, compiled once: building it and finding it in SQLAlchemy's cache anew for
+# each row costs more than running it.
+@lru_cache(maxsize=512)
+def _plain(table: Table, columns: tuple[str, ...]) -> Prepared:
+    return Prepared(insert(table).returning(table.c.id), columns=columns)
 
 
-@lru_cache(maxsize=256)
-def _on_conflict(dialect: str, table: Table, key: tuple[str, ...], column: ColumnElement[Any]) -> Insert:
-    if dialect == "postgresql":
-        return postgresql.insert(table).on_conflict_do_nothing(index_elements=list(key)).returning(column)
-    return sqlite.insert(table).on_conflict_do_nothing(index_elements=list(key)).returning(column)
+@lru_cache(maxsize=512)
+def _on_conflict(
+    dialect: str, table: Table, key: tuple[str, ...], column: ColumnElement[Any], columns: tuple[str, ...]
+) -> Prepared:
+    return Prepared(insert_unless(dialect, table, key).returning(column), columns=columns)
+
+
+@lru_cache(maxsize=2)
+def _event_insert(dialect: str) -> Prepared:
+    offset = bindparam("tx_offset", type_=BigInteger)
+    # Readers stay below the oldest transaction still running, so each row says which it was written by (ADR 0003).
+    current: ColumnElement[Any] = literal_column("pg_current_xact_id()::text::bigint", BigInteger)
+    tx = current + offset if dialect == "postgresql" else offset * 0
+    values = {c.name: bindparam(c.name, type_=c.type) for c in event_table.c if c.name not in ("id", "tx")}
+    return Prepared(insert(event_table).values(tx=tx, **values).inline())
 
 
 def _has_expression(values: Mapping[str, Any]) -> bool:
