@@ -125,6 +125,7 @@ async def _book(uow: UnitOfWork, wanted: Book, current: Current, dedupe: str) ->
                 created_by=f"contact:{current.contact['id']}",
                 asked_for=wanted.asked_for,
                 dedupe=dedupe,
+                confirm=False,
             )
     except Invalid as refused:
         return NotBooked(code=refused.code)

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import delete, func, insert, select
 
-from crm_core.clock import MINUTE
+from crm_core.clock import DAY, MINUTE
 from crm_core.db.uow import UnitOfWork
 from crm_core.schema import agent, agent_skill, contact, conversation, inbox, inquiry, team, team_member
 from routing import apply, capacity, machine, match, reasons, steps, store
@@ -72,9 +72,69 @@ async def enqueue_callback(uow: UnitOfWork, callback: RowLike, contact: RowLike 
             priority=request["priority"] if request else "normal", vip=bool(contact and contact["vip"]),
             due_at=callback["due_at"] + CALLBACK_TOLERANCE_MS,
             manager_id=callback["owner_id"] or (contact["manager_id"] if contact else None),
+            sticky_agent_id=callback.get("deputy_id"),  # who stands in for the owner
         ),
     )  # fmt: skip
     return await match.route_item(uow, item, "callback_due", team=team_) if made else item
+
+
+async def enqueue_place(
+    uow: UnitOfWork, callback: RowLike, contact: RowLike | None = None, *, head: bool = False
+) -> Item:
+    """A place in the queue of live calls, kept for somebody who hung up: it has the instant at which he began to wait
+    and his priority, so no call that came later is before it. `head`: he is on the line already and is next.
+    """
+    found = await store.lock_live(uow, "callback", callback["id"])
+    if found is not None:
+        return found
+    contact = contact or await _contact(uow, callback["contact_id"])
+    team_id = callback["team_id"] or await _default_team(uow)
+    team_ = await store.team_context(uow.conn, team_id)
+    language = str((contact or {}).get("locale") or "")[:2]
+    began = callback["enqueued_at"] if callback["enqueued_at"] is not None else uow.now
+    item, made = await _insert(
+        uow, team_,
+        Item(
+            id=0, source_kind="callback", source_id=callback["id"], inquiry_id=callback["inquiry_id"],
+            conversation_id=callback["conversation_id"], contact_id=callback["contact_id"], team_id=team_id,
+            channel=Channel.VOICE, kind="callback",
+            requirements=await _requirements(uow, team_id, language, {}),
+            priority=callback["priority"] or "normal", vip=bool(contact and contact["vip"]),
+            due_at=uow.now - DAY if head else None, manager_id=None if head else callback["owner_id"],
+        ),
+        ready_at=began,
+    )  # fmt: skip
+    return await match.route_item(uow, item, "callback_due", team=team_) if made else item
+
+
+async def enqueue_call(
+    uow: UnitOfWork,
+    call: RowLike,
+    team_id: int | None,
+    *,
+    ready_at: int | None = None,
+    priority: str = "normal",
+) -> Item:
+    """A caller waits in our queue. `ready_at`: since when, if he had a place already."""
+    found = await store.lock_live(uow, "call", call["id"])
+    if found is not None:
+        return found
+    person = await _contact(uow, call["contact_id"])
+    team_id = team_id or await _default_team(uow)
+    team_ = await store.team_context(uow.conn, team_id)
+    language = str((person or {}).get("locale") or "")[:2]
+    item, made = await _insert(
+        uow, team_,
+        Item(
+            id=0, source_kind="call", source_id=call["id"], inquiry_id=call["inquiry_id"],
+            conversation_id=call["conversation_id"], contact_id=call["contact_id"], team_id=team_id,
+            channel=Channel.VOICE, kind="call", requirements=await _requirements(uow, team_id, language, {}),
+            priority=priority, vip=bool(person and person["vip"]),
+            manager_id=person["manager_id"] if person else None,
+        ),
+        ready_at=ready_at,
+    )  # fmt: skip
+    return await match.route_item(uow, item, "call_waits", team=team_) if made else item
 
 
 async def adopt_call(uow: UnitOfWork, call: RowLike, agent_id: int) -> Item:
@@ -309,13 +369,15 @@ async def _make_for_inquiry(
     return stored, team_, made
 
 
-async def _insert(uow: UnitOfWork, team_: TeamContext, item: Item) -> tuple[Item, bool]:
+async def _insert(
+    uow: UnitOfWork, team_: TeamContext, item: Item, *, ready_at: int | None = None
+) -> tuple[Item, bool]:
     """Store a new item as the source's next attempt. A concurrent twin wins; then its item is returned,
-    and False.
+    and False. `ready_at`: since when it waits, if that is not now.
     """
     now = uow.now
     item = replace(
-        item, ready_at=now, step_entered_at=now, created_at=now, home_team_id=item.team_id,
+        item, ready_at=now if ready_at is None else min(ready_at, now), step_entered_at=now, created_at=now, home_team_id=item.team_id,
         teams_seen=() if item.team_id is None else (item.team_id,), state=ItemState.WAITING,
     )  # fmt: skip
     key = _key(item, team_)

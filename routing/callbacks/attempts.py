@@ -1,316 +1,171 @@
-"""Dialling and what came of it.
+"""Dialling: who is rung first, and that one number rings once.
 
-An attempt is a row before anything rings. Only one attempt per number is at work at any time. How it ended comes from
-the PBX's events (matched by our correlation id) or from the agent; whichever speaks first, a second word changes
-nothing.
+An attempt is a row before anything rings, and at most one attempt per number is at work: a unique index says so, not a
+look beforehand. What came of it is in `outcomes`.
 """
 
 import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import or_, select
+from sqlalchemy.exc import IntegrityError
 
-from crm_core.call_state import CallStatus
 from crm_core.clock import MINUTE
 from crm_core.db.uow import UnitOfWork
-from crm_core.errors import Conflict, Invalid
-from crm_core.events import DomainEvent, Listeners
+from crm_core.errors import Conflict
 from crm_core.jobs import NewJob
 from crm_core.schema import agent, call, inbox
-from routing import items
 from routing.callbacks import rows
-from routing.callbacks.plan import MAX_UNCOUNTED, OUTCOMES, UNCOUNTED, retry_at
-from routing.schema import callback, callback_attempt
+from routing.callbacks.settings import Mode
+from routing.schema import callback_attempt
 
 ORIGINATE_JOB = "callback.originate"
+CONNECT_JOB = "callback.connect"
 #: without a word from the PBX (or the agent) by then, the attempt has failed
 GIVE_UP_MS = 3 * MINUTE
 GIVE_UP_MANUAL_MS = 30 * MINUTE
 
-#: a call's disposition -> the attempt's outcome
-_FROM_CALL = {
-    "answered": "answered",
-    "busy": "busy",
-    "no_answer": "no_answer",
-    "missed": "no_answer",
-    "abandoned": "no_answer",
-    "cancelled": "no_answer",
-    "rejected": "rejected",
-    "machine": "machine",
-    "voicemail": "machine",
-    "invalid_number": "invalid_number",
-    "failed": "failed",
-}
+#: what each vendor's documented commands can do
+_AGENT_FIRST = frozenset({"generic", "twilio", "mango"})
+_CUSTOMER_FIRST = frozenset({"generic", "twilio"})
 
 
-async def dial(uow: UnitOfWork, callback_id: int, agent_id: int | None, *, actor: str) -> dict[str, Any]:
+async def dial(
+    uow: UnitOfWork, callback_id: int, agent_id: int | None, *, actor: str, style: str | None = None
+) -> dict[str, Any]:
     """Start an attempt: the PBX is asked to call, or, where no PBX can, the agent is shown the number.
 
-    Asking again while an attempt is at work returns the callback as it is.
+    Asking again while an attempt is at work returns the callback as it is. `agent_id` None is customer-first.
 
     Raises:
-        NotFound; Conflict if it is over (callback_over) or the number is being dialled for another promise
-        (number_busy).
+        NotFound; Conflict if it is over (callback_over), the number is being dialled for another promise or the
+        customer is on the line with us (number_busy).
     """
-    row = await rows.lock(uow, callback_id)
+    row = await rows.lock_open(uow, callback_id)
     if row["state"] == "dialling":
         return row
-    if row["state"] in ("done", "cancelled"):
-        raise Conflict(f"this callback is {row['state']}", code="callback_over")
-    twin = await _number_at_work(uow, row)
-    if twin is not None:
-        raise Conflict(
-            "this number is being dialled already", code="number_busy", params={"callback_id": twin}
-        )
+    await _check_free(uow, row)
+    settings = await rows.settings(uow, row["team_id"])
     extension = (
         await uow.scalar(select(agent.c.extension).where(agent.c.id == agent_id)) if agent_id else None
     )
-    account = (
-        await uow.row(select(inbox).where(inbox.c.id == row["inbox_id"], inbox.c.enabled))
-        if row["inbox_id"]
-        else None
-    )
-    originate = account is not None and extension is not None and _can_originate(account)
+    account = await account_of(uow, row)
+    wanted = style or (Mode.PREVIEW if agent_id else Mode.CUSTOMER_FIRST)
+    originate = can_originate(account, wanted) and (agent_id is None or extension is not None)
     number = len(await rows.attempts_of(uow, callback_id)) + 1
-    attempt_id = await uow.insert(
-        callback_attempt,
-        {
-            "callback_id": callback_id,
-            "n": number,
-            "agent_id": agent_id,
-            "mode": "originated" if originate else "manual",
-            "correlation_id": f"cb-{callback_id}-{number}-{secrets.token_hex(4)}" if originate else None,
-            "call_id": None,
-            "state": "dialling",
-            "outcome": None,
-            "counted": True,
-            "note": None,
-            "started_at": uow.now,
-            "ended_at": None,
-            "give_up_at": uow.now + (GIVE_UP_MS if originate else GIVE_UP_MANUAL_MS),
-        },
-    )
+    attempt = {
+        "callback_id": callback_id,
+        "n": number,
+        "agent_id": agent_id,
+        "mode": "originated" if originate else "manual",
+        "correlation_id": f"cb-{callback_id}-{number}-{secrets.token_hex(4)}" if originate else None,
+        "call_id": None,
+        "state": "dialling",
+        "outcome": None,
+        "counted": True,
+        "note": None,
+        "started_at": uow.now,
+        "ended_at": None,
+        "give_up_at": uow.now + (GIVE_UP_MS if originate else GIVE_UP_MANUAL_MS),
+        "phone": row["phone"],
+        "style": str(wanted),
+        "agent_answered_at": None,
+        "customer_answered_at": None,
+        "connected_at": None,
+    }
+    try:
+        async with uow.savepoint():
+            attempt_id = await uow.insert(callback_attempt, attempt)
+    except IntegrityError as twin:
+        # Somebody else's attempt at this number was quicker by an instant.
+        raise Conflict("this number is being dialled already", code="number_busy") from twin
     row = await rows.change(
-        uow, row, state="dialling", next_attempt_at=None, owner_id=row["owner_id"] or agent_id
+        uow,
+        row,
+        state="dialling",
+        next_attempt_at=None,
+        owner_id=row["owner_id"] or agent_id,
+        first_dialled_at=row["first_dialled_at"] or uow.now,
+        watch=None,
+        watch_at=None,
+        paused_at=None,
+        pause_cause=None,
     )
     if originate:
         uow.enqueue(
             NewJob(
                 name=ORIGINATE_JOB,
-                args={"attempt_id": attempt_id},
+                args={"attempt_id": attempt_id, "ring_ms": settings.reserve_ms},
                 queue="deliver",
                 max_attempts=1,
                 dedupe=f"originate:{attempt_id}",
             )
         )
-    await rows.tell(uow, "dialled", row, actor=actor, attempt=number, manual=not originate, agent_id=agent_id)
+    await rows.tell(
+        uow, "dialled", row, actor=actor, attempt=number, manual=not originate, agent_id=agent_id,
+        style=str(wanted),
+    )  # fmt: skip
     return row
 
 
-async def _number_at_work(uow: UnitOfWork, row: Mapping[str, Any]) -> int | None:
-    """Another promise that is dialling this number at this moment."""
-    found = await uow.scalar(
-        select(callback.c.id)
-        .where(callback.c.phone == row["phone"], callback.c.state == "dialling", callback.c.id != row["id"])
+async def _check_free(uow: UnitOfWork, row: Mapping[str, Any]) -> None:
+    """Raises Conflict while the number rings for another promise, or the customer talks with us."""
+    twin = await uow.scalar(
+        select(callback_attempt.c.callback_id).where(
+            callback_attempt.c.phone == row["phone"], callback_attempt.c.state == "dialling"
+        )
+    )
+    if twin is not None:
+        raise Conflict(
+            "this number is being dialled already", code="number_busy", params={"callback_id": int(twin)}
+        )
+    # Calls that are going on: few, and indexed as those whose end is awaited.
+    talking = await uow.scalar(
+        select(call.c.id)
+        .where(
+            call.c.stuck_at.is_not(None),
+            call.c.stuck_at > uow.now,
+            call.c.state == "answered",
+            or_(call.c.from_number == row["phone"], call.c.to_number == row["phone"]),
+        )
         .limit(1)
     )
-    return int(found) if found is not None else None
+    if talking is not None:
+        raise Conflict(
+            "the customer is on the line with us", code="number_busy", params={"call_id": int(talking)}
+        )
 
 
-def _can_originate(account: Any) -> bool:
+async def account_of(uow: UnitOfWork, row: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The telephony account that dials for this promise, if it is there and enabled."""
+    if row["inbox_id"] is None:
+        return None
+    return await uow.row(select(inbox).where(inbox.c.id == row["inbox_id"], inbox.c.enabled))
+
+
+def can_originate(account: Mapping[str, Any] | None, style: str) -> bool:
+    """Whether the account's PBX has the commands for this way of dialling; without them people dial by hand."""
+    if account is None:
+        return False
     config = account["config"]
-    return config.get("vendor", "generic") != "generic" or bool(config.get("originate_url"))
+    vendor = config.get("vendor", "generic")
+    if vendor == "generic" and not config.get("originate_url"):
+        return False
+    if style == Mode.CUSTOMER_FIRST:
+        return vendor in _CUSTOMER_FIRST and (vendor != "generic" or bool(config.get("connect_url")))
+    return vendor in _AGENT_FIRST
 
 
-async def record_outcome(
-    uow: UnitOfWork,
-    callback_id: int,
-    outcome: str,
-    *,
-    actor: str,
-    note: str | None = None,
-    attempt_id: int | None = None,
-    agent_id: int | None = None,
-) -> dict[str, Any]:
-    """Write how the attempt at work ended and what follows: kept, tried again, or a supervisor is asked.
-
-    An agent who dialled by hand without saying so first may record an outcome right away. Raises NotFound, Invalid,
-    Conflict if the callback is over.
+async def dial_for(uow: UnitOfWork, row: dict[str, Any], agent_id: int) -> dict[str, Any] | None:
+    """Agent-first: the agent who was found is rung at once. None if no PBX can, or the number is busy: then he sees
+    the card and dials when it is free.
     """
-    if outcome not in OUTCOMES:
-        raise Invalid(f"outcome must be one of {', '.join(OUTCOMES)}", code="bad_outcome")
-    row = await rows.lock(uow, callback_id)
-    if row["state"] in ("done", "cancelled"):
-        raise Conflict(f"this callback is {row['state']}", code="callback_over")
-    made = await rows.attempts_of(uow, callback_id)
-    at_work = next(
-        (a for a in made if a["state"] == "dialling" and (attempt_id is None or a["id"] == attempt_id)), None
-    )
-    if at_work is None and attempt_id is not None:
-        return row  # it was recorded already
-    if at_work is None:
-        attempt_id = await uow.insert(
-            callback_attempt,
-            {
-                "callback_id": callback_id,
-                "n": len(made) + 1,
-                "agent_id": agent_id,
-                "mode": "manual",
-                "correlation_id": None,
-                "call_id": None,
-                "state": "dialling",
-                "outcome": None,
-                "counted": True,
-                "note": None,
-                "started_at": uow.now,
-                "ended_at": None,
-                "give_up_at": None,
-            },
-        )
-    else:
-        attempt_id = at_work["id"]
-    counted = outcome not in UNCOUNTED
-    await uow.execute(
-        update(callback_attempt)
-        .where(callback_attempt.c.id == attempt_id)
-        .values(state="ended", outcome=outcome, counted=counted, note=note, ended_at=uow.now, give_up_at=None)
-    )
-    made = await rows.attempts_of(uow, callback_id)
-    return await _conclude(
-        uow,
-        row,
-        [str(a["outcome"]) for a in made if a["outcome"]],
-        first_at=made[0]["started_at"],
-        outcome=outcome,
-        counted=counted,
-        actor=actor,
-    )
-
-
-async def _conclude(
-    uow: UnitOfWork,
-    row: dict[str, Any],
-    outcomes: list[str],
-    *,
-    first_at: int,
-    outcome: str,
-    counted: bool,
-    actor: str,
-) -> dict[str, Any]:
-    counts = {
-        "counted_attempts": row["counted_attempts"] + counted,
-        "uncounted_attempts": row["uncounted_attempts"] + (not counted),
-    }
-    if outcome == "answered":
-        row = await rows.change(
-            uow,
-            row,
-            state="done",
-            outcome=outcome,
-            kept_at=uow.now,
-            next_attempt_at=None,
-            escalate_at=None,
-            **counts,
-        )
-        await items.finish(uow, "callback", row["id"], "answered")
-        await rows.tell(uow, "kept", row, actor=actor, on_time=uow.now <= row["window_end"])
-        return row
-    again = retry_at(
-        outcomes,
-        first_at=first_at,
-        now=uow.now,
-        zones=await rows.zones(uow, row),
-        seed=f"{row['id']}:{len(outcomes)}",
-    )
-    exhausted = counts["uncounted_attempts"] > MAX_UNCOUNTED
-    if again is None or exhausted:
-        row = await rows.change(
-            uow,
-            row,
-            state="escalated",
-            outcome=outcome,
-            next_attempt_at=None,
-            escalate_at=None,
-            escalated_at=uow.now,
-            **counts,
-        )
-        await items.finish(uow, "callback", row["id"], "escalated")
-        await rows.tell(uow, "attempted", row, actor=actor, outcome=outcome)
-        await rows.tell(
-            uow, "escalated", row, reason=outcome if outcome == "invalid_number" else "attempts_used_up"
-        )
-        return row
-    # The window moves with the plan: what is promised now is the next try.
-    row = await rows.change(
-        uow,
-        row,
-        state="scheduled",
-        outcome=outcome,
-        next_attempt_at=again,
-        due_at=again,
-        escalate_at=max(row["window_end"], again + 30 * MINUTE),
-        **counts,
-    )
-    await items.finish(uow, "callback", row["id"], "retry")
-    await rows.tell(uow, "attempted", row, actor=actor, outcome=outcome, again_at=again)
-    return row
-
-
-async def on_call(uow: UnitOfWork, event: DomainEvent) -> None:
-    """A PBX's word on a call of ours: tie it to its attempt, and end the attempt with it."""
-    row = event.context["call"]
-    if row["correlation_id"] is None:
-        return
-    attempt = await uow.row(
-        select(callback_attempt).where(callback_attempt.c.correlation_id == row["correlation_id"])
-    )
-    if attempt is None:
-        return
-    if attempt["call_id"] is None:
-        await uow.execute(
-            update(callback_attempt).where(callback_attempt.c.id == attempt["id"]).values(call_id=row["id"])
-        )
-        await uow.execute(
-            update(call).where(call.c.id == row["id"]).values(callback_attempt_id=attempt["id"])
-        )
-    state = event.context["state"]
-    if state.status is not CallStatus.ENDED:
-        if state.status is CallStatus.ANSWERED:
-            # They talk: the PBX will say when it is over.
-            await uow.execute(
-                update(callback_attempt).where(callback_attempt.c.id == attempt["id"]).values(give_up_at=None)
-            )
-        return
-    if attempt["state"] != "dialling":
-        return
-    outcome = _FROM_CALL.get(state.disposition or "", "failed")
-    if outcome != "answered" and getattr(state, "failed_side", None) == "agent":
-        outcome = "failed"  # our own agent did not pick up: the customer's tries are not used up
-    await record_outcome(uow, attempt["callback_id"], outcome, actor="system", attempt_id=attempt["id"])
-
-
-async def on_assigned(uow: UnitOfWork, event: DomainEvent) -> None:
-    """Routing found somebody for a due callback: in agent-first mode it is dialled at once, the agent's phone first."""
-    if event.subject_kind != "callback":
-        return
-    row = await rows.lock(uow, event.subject_id)
-    if row["state"] not in ("due", "escalated"):
-        return
-    agent_id = int(event.payload["agent_id"])
-    row = await rows.change(uow, row, owner_id=agent_id)
-    account = (
-        await uow.row(select(inbox).where(inbox.c.id == row["inbox_id"], inbox.c.enabled))
-        if row["inbox_id"]
-        else None
-    )
+    account = await account_of(uow, row)
     extension = await uow.scalar(select(agent.c.extension).where(agent.c.id == agent_id))
-    if row["mode"] == "agent_first" and account is not None and extension and _can_originate(account):
-        twin = await _number_at_work(uow, row)
-        if twin is None:
-            await dial(uow, row["id"], agent_id, actor="system")
-            return
-    await rows.tell(uow, "updated", row, agent_id=agent_id)
-
-
-LISTENERS: Listeners = {"call.updated": (on_call,), "item.assigned": (on_assigned,)}
+    if not extension or not can_originate(account, Mode.AGENT_FIRST):
+        return None
+    try:
+        return await dial(uow, row["id"], agent_id, actor="system", style=Mode.AGENT_FIRST)
+    except Conflict:
+        return None

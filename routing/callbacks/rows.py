@@ -1,26 +1,50 @@
 """Reading, locking and changing callback rows, and telling about it. Private to this package."""
 
+import json
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import select, update
 
+from crm_core.clock import MINUTE
 from crm_core.db.uow import Row, UnitOfWork
-from crm_core.errors import NotFound
+from crm_core.errors import Conflict, NotFound
 from crm_core.events import Audience, DomainEvent
-from crm_core.schema import contact, inbox
-from routing.callbacks.plan import Zones, zones_of
+from crm_core.schema import contact, inbox, team
+from routing import store
+from routing.callbacks.plan import Zones, next_decent, zones_of
+from routing.callbacks.settings import DEFAULTS, CallbackSettings, read
 from routing.callbacks.view import callback_view
 from routing.schema import callback, callback_attempt
 
 DEFAULT_ZONE = "Europe/Kyiv"
+OPEN = ("scheduled", "due", "dialling", "paused", "escalated")
+OVER = ("done", "cancelled")
+#: an unkept promise reaches a supervisor no sooner than this after its next try
+ESCALATE_AFTER_MS = 30 * MINUTE
 
 
 async def lock(uow: UnitOfWork, callback_id: int) -> dict[str, Any]:
+    """The callback, locked after its work item: who accepts an offer has the item first, too. A place in the queue
+    moves its request's clocks, so that is locked before both.
+    """
+    seen = await uow.row(select(callback.c.kind, callback.c.inquiry_id).where(callback.c.id == callback_id))
+    if seen is not None and seen["kind"] == "hold" and seen["inquiry_id"] is not None:
+        await store.lock_inquiry(uow, seen["inquiry_id"])
+    await store.lock_live(uow, "callback", callback_id)
     row = await uow.row(uow.lock(select(callback).where(callback.c.id == callback_id)))
     if row is None:
         raise NotFound(f"no callback {callback_id}", params={"callback_id": callback_id})
     return dict(row)
+
+
+async def lock_open(uow: UnitOfWork, callback_id: int) -> dict[str, Any]:
+    """As `lock`. Raises Conflict (callback_over) too."""
+    row = await lock(uow, callback_id)
+    if row["state"] in OVER:
+        raise Conflict(f"this callback is {row['state']}", code="callback_over")
+    return row
 
 
 async def attempts_of(uow: UnitOfWork, callback_id: int) -> Sequence[Row]:
@@ -74,6 +98,14 @@ async def zones(uow: UnitOfWork, row: Mapping[str, Any]) -> Zones:
     return zones_of(row["phone"], contact_zone=card or said, default_zone=await default_zone(uow))
 
 
+async def decent(uow: UnitOfWork, row: Mapping[str, Any], at: int) -> int:
+    """The next instant from `at` on at which this customer may be called. A first call that he asked for himself
+    keeps the hours of the day only: who asks on a Sunday to be called soon does not mean Monday.
+    """
+    where = await zones(uow, row)
+    return next_decent(at, where, any_day=not row["counted_attempts"])
+
+
 async def default_zone(uow: UnitOfWork) -> str:
     """The zone of the telephony account, for numbers that tell nothing."""
     config = await uow.scalar(
@@ -81,3 +113,20 @@ async def default_zone(uow: UnitOfWork) -> str:
     )
     zone = (config or {}).get("timezone")
     return zone if isinstance(zone, str) and zone else DEFAULT_ZONE
+
+
+@lru_cache(maxsize=256)
+def _settings(text: str) -> CallbackSettings:
+    return read(json.loads(text))
+
+
+def settings_of(team_settings: Any) -> CallbackSettings:
+    return _settings(json.dumps(team_settings, sort_keys=True))
+
+
+async def settings(uow: UnitOfWork, team_id: int | None) -> CallbackSettings:
+    """What the promise's team says about callbacks."""
+    if team_id is None:
+        return DEFAULTS
+    stored = await uow.scalar(select(team.c.settings).where(team.c.id == team_id))
+    return DEFAULTS if stored is None else settings_of(stored)

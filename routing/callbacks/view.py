@@ -29,6 +29,7 @@ def callback_view(row: Mapping[str, Any], attempts: Iterable[Mapping[str, Any]] 
                 "ended_at": iso(a["ended_at"]),
                 "agent_id": a["agent_id"],
                 "mode": a["mode"],
+                "style": a["style"],
                 "outcome": a["outcome"],
                 "counted": a["counted"],
                 "call_id": a["call_id"],
@@ -48,4 +49,23 @@ def callback_view(row: Mapping[str, Any], attempts: Iterable[Mapping[str, Any]] 
         "escalated_at": iso(row["escalated_at"]),
         "kept_at": iso(row["kept_at"]),
         "version": row["version"],
+        "kind": row["kind"],
+        "kept_by": iso(row["kept_by"]),
+        "first_dialled_at": iso(row["first_dialled_at"]),
+        "escalation": row["escalation"],
+        "ended_by": row["ended_by"],
+        "end_reason": row["end_reason"],
+        "paused_at": iso(row["paused_at"]),
+        "pause_cause": row["pause_cause"],
+        "enqueued_at": iso(row["enqueued_at"]),
+        "chain": [
+            {
+                "agent_id": link["agent_id"],
+                "role": link["role"],
+                "from": iso(link["from"]),
+                "until": iso(link["until"]),
+                "result": link["result"],
+            }
+            for link in row["chain"] or ()
+        ],
     }

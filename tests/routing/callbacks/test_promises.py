@@ -65,6 +65,7 @@ async def booked(db: Database, **more: Any) -> dict[str, Any]:
                 "window_start": MONDAY_NOON + HOUR,
                 "source": "desk",
                 "created_by": "agent:1",
+                "mode": "agent_first",
                 **more,
             },
         )
@@ -136,7 +137,7 @@ async def test_due_means_work_for_the_owner_and_his_phone_rings(db: Database, cl
     (attempt,) = await rows(db, callback_attempt)
     assert attempt["agent_id"] == owner and attempt["mode"] == "originated"
     jobs = [j for j in await rows(db, job) if j["name"] == callbacks.ORIGINATE_JOB]
-    assert [j["args"] for j in jobs] == [{"attempt_id": attempt["id"]}]
+    assert [j["args"] for j in jobs] == [{"attempt_id": attempt["id"], "ring_ms": 20_000}]
     await check_invariants(db)
 
 
