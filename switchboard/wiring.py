@@ -21,6 +21,7 @@ from crm_core.services import Services
 from routing import callbacks
 from routing import listeners as routing_listeners
 from routing import sweep as routing_sweep
+from routing.planning import runs as planning_runs
 from routing.sla import service as sla_service
 from routing.sla import sweeper as sla_sweeper
 from switchboard.settings import Settings
@@ -49,7 +50,7 @@ def listeners() -> dict[str, list[Listener]]:
 
 def jobs() -> JobRegistry:
     registry = JobRegistry()
-    for part in (inbound, delivery, fetch, dialling, set_up, bots, sla_service, webhooks):
+    for part in (inbound, delivery, fetch, dialling, set_up, bots, sla_service, webhooks, planning_runs):
         part.declare(registry)
     return registry
 

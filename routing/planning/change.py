@@ -21,6 +21,8 @@ from routing.settings import TeamSettings
 from routing.settings_fields import SettingsError
 
 MAX_ADDED = 200
+#: settings nest less deep than this
+MAX_DEPTH = 12
 WORKS = ("team_hours", "always")
 _CAPACITY = (*(c.value for c in Channel), "load_max")
 
@@ -83,8 +85,10 @@ class Change:
         return not (self.teams or self.add or self.remove or self.change)
 
 
-def merged(settings: Any, patch: Any) -> Any:
-    """RFC 7396: `patch` into `settings`, neither is changed."""
+def merged(settings: Any, patch: Any, depth: int = 0) -> Any:
+    """RFC 7396: `patch` into `settings`, neither is changed. Raises ChangeError if it nests without end."""
+    if depth > MAX_DEPTH:
+        raise ChangeError("teams", f"settings nest at most {MAX_DEPTH} deep")
     if not isinstance(patch, Mapping):
         return patch
     result = dict(settings) if isinstance(settings, Mapping) else {}
@@ -92,7 +96,7 @@ def merged(settings: Any, patch: Any) -> Any:
         if value is None:
             result.pop(key, None)
         else:
-            result[key] = merged(result.get(key), value)
+            result[key] = merged(result.get(key), value, depth + 1)
     return result
 
 

@@ -134,6 +134,24 @@ async def gather(
     )
 
 
+async def check(conn: AsyncConnection, change: Change, *, team_id: int | None, now: int) -> None:
+    """Whether the change fits the installation as it is: names, settings. Raises ChangeError, NotFound."""
+    teams = await _teams(conn)
+    if team_id is not None and team_id not in {t.id for t in teams}:
+        raise NotFound(f"no team {team_id}", params={"team_id": team_id})
+    agents = tuple(
+        AgentRow(id=p.id, name=p.name, teams=p.teams)
+        for p in await roster.people(conn, now)
+        if team_id is None or team_id in p.teams
+    )
+    scenario(
+        Material(period=Period(now, now + 1), teams=teams, agents=agents, requests=()),
+        (),
+        change,
+        name="check",
+    )
+
+
 async def _teams(conn: AsyncConnection) -> tuple[TeamRow, ...]:
     rows = await conn.execute(
         select(team.c.id, team.c.name, team.c.settings, calendar_table.c.spec)
