@@ -16,7 +16,17 @@ from crm_core.db.uow import UnitOfWork
 from crm_core.events import Audience, DomainEvent
 from crm_core.schema import agent, conversation, inquiry
 from crm_core.views import inquiry_brief
-from routing import capacity, handle_time, lanes, lead_counts, machine, offer_view, presence_rows, store
+from routing import (
+    capacity,
+    handle_time,
+    lanes,
+    lead_counts,
+    machine,
+    offer_view,
+    presence_rows,
+    reasons,
+    store,
+)
 from routing.machine import Change, Event, Holding
 from routing.model import Channel, Item, ItemState
 from routing.schema import agent_state, assignment, decision, offer, queue_entry, work_item
@@ -99,7 +109,7 @@ async def record(
         decision,
         {
             "item_id": item.id, "inquiry_id": item.inquiry_id, "at": uow.now, "trigger": trigger[:30],
-            "outcome": outcome, "agent_id": agent_id, "why": dict(why), "rule_version": rule_version,
+            "outcome": outcome, "agent_id": agent_id, "why": reasons.fit(why), "rule_version": rule_version,
         },
     )  # fmt: skip
 

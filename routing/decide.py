@@ -20,10 +20,11 @@ from routing.steps import Step
 
 @dataclass(frozen=True, slots=True)
 class Hours:
-    """Whether the team works now, and when it opens next."""
+    """Whether the team works now, when it opens next, and, if somebody is on call then, when it closes."""
 
     is_open: bool = True
     next_open: int | None = None
+    next_close: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +117,9 @@ def place(
             empty = step.skip_if_empty and not step.personal and steps.is_empty(step, item, agents, now)
             why = "empty" if empty else None
         if why is None:
+            if settings.on_call_team is not None and hours.next_close is not None:
+                # Whoever is on call then is asked too, without waiting for another ring.
+                leave = hours.next_close if leave is None else min(leave, hours.next_close)
             ranks = tuple(ranking.ranked(item, eligible, step.no))
             return Placement(
                 step=step,

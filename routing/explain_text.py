@@ -19,6 +19,8 @@ def decision_text(why: Mapping[str, Any], language: str) -> str:
         return _by_people(why, winner, say)
     if winner:
         parts = [_winner(why, winner, say)]
+        if several := why.get("broadcast"):
+            parts.append(say("broadcast", n=len(several)))
         runner = why.get("runner_up")
         if runner:
             parts.append(
@@ -106,6 +108,8 @@ def _winner(why: Mapping[str, Any], winner: Mapping[str, Any], say: _Speaker) ->
         facts.append(say(key, skill=skill_name(skill, say.language), level=level))
     differs = why.get("differs")
     load = say("load", used=winner.get("used", 0), max=winner.get("max", 0))
+    if differs == "leads":
+        facts.append(say("fewest_leads"))
     facts.append(say("least_loaded", load=load) if differs == "load" else load)
     idle = say.duration(winner.get("idle_ms", 0))
     facts.append(say("longest_idle", idle=idle) if differs == "idle_since" else say("idle", idle=idle))
@@ -121,6 +125,8 @@ def _detail(differs: str | None, runner: Mapping[str, Any], say: _Speaker) -> st
         return say("missing_preferred")
     if differs == "scarcity":
         return say("more_special")
+    if differs == "leads":
+        return say("more_leads")
     return say("load", used=runner.get("used", 0), max=runner.get("max", 0))
 
 

@@ -8,6 +8,7 @@ leaves it to the next poll.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from time import perf_counter_ns
 from typing import Any
 
 from sqlalchemy import and_, func, or_, select, union_all
@@ -15,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from crm_core.db.engine import Database
 from crm_core.db.uow import UnitOfWork
-from routing import apply, capacity, decide, lanes, machine, ranking, reasons, steps, store
+from routing import apply, capacity, decide, lanes, lead_counts, machine, ranking, reasons, steps, store
 from routing.eligibility import availability_failure
 from routing.model import AgentView, Item, ItemState, Reason
 from routing.schema import agent_lane, agent_slot, agent_state, lane, queue_entry, work_item
@@ -36,9 +37,12 @@ async def route_item(uow: UnitOfWork, item: Item, trigger: str, *, team: TeamCon
 
     The item is locked by this transaction, or was made by it. Returns it as it is then.
     """
+    began = perf_counter_ns()
     if team is None:
         team = await store.team_context(uow.conn, item.team_id)
-    settings = team.settings
+    settings, hours = team.settings, team.hours(uow.now)
+    if item.on_call != (on_call := decide.is_on_call(item, settings, hours)):
+        item = await apply.save(uow, item, replace(item, on_call=on_call))
     plan = steps.plan(item, settings)
     all_lanes = await lanes.intern(uow, {s for step in plan for s in step.lanes})
     people = [a for a in (item.manager_id, item.sticky_agent_id, item.directed_agent_id) if a is not None]
@@ -46,36 +50,70 @@ async def route_item(uow: UnitOfWork, item: Item, trigger: str, *, team: TeamCon
         uow.conn, all_lanes, channel=item.channel, also=people, now=uow.now,
         skills={*item.requirements.required, *item.requirements.preferred},
     )  # fmt: skip
-    placement = decide.place(item, settings, agents, team.hours(uow.now), uow.now)
+    agents = await _with_leads(uow.conn, item, team, agents, uow.now)
+    placement = decide.place(item, settings, agents, hours, uow.now)
+    if decide.asks_loads(item, placement, settings):
+        others = steps.overflow_teams(item, settings)
+        loads = await store.queue_loads(uow.conn, {item.team_id, *others}, item.channel, uow.now)
+        placement = decide.place(item, settings, agents, hours, uow.now, loads=loads)
     ranks = list(placement.ranks)
     if tied := ranking.tied_before_scarcity(ranks):
         ranks = ranking.with_scarcity(item, ranks, await store.scarcity(uow.conn, tied), placement.step.no)
         placement = replace(placement, ranks=tuple(ranks))
-    names = {a.agent_id: a.name for a in agents}
-    lost: list[tuple[int, str]] = []
+    wanted = max(placement.broadcast, 1)
+    tries = ranks[: wanted - 1 + MAX_TRIES]
+    if wanted > 1:
+        # All at once and by id: one after the other in the order of rank would have to skip those in use.
+        await capacity.lock(uow, [r.agent.agent_id for r in tries])
     lane_ids = [all_lanes[s.signature] for s in placement.step.lanes]
-    rules = settings.channel(item.channel)
-    for rank in ranks[:MAX_TRIES]:
-        agent_id = rank.agent.agent_id
-        failure = await capacity.hold(uow, agent_id, item.channel, rules, lanes=lane_ids)
+    held: list[ranking.Rank] = []
+    lost: list[tuple[int, str]] = []
+    for rank in tries:
+        failure = await _hold(uow, item, rank.agent.agent_id, team, lane_ids)
         if failure is not None:
-            lost.append((agent_id, failure.value))
+            lost.append((rank.agent.agent_id, failure.value))
             continue
-        why = reasons.of_placement(
-            item, placement, trigger=trigger, winner=rank, lost=lost, people=names,
-            version=settings.version, now=uow.now,
-        )  # fmt: skip
-        return await _give(
-            uow,
-            item,
-            rank.agent,
-            step=placement.step,
-            entered_at=placement.entered_at,
-            why=why,
-            team=team,
-            trigger=trigger,
-        )
-    return await _let_wait(uow, item, placement, trigger=trigger, lost=lost, names=names, team=team)
+        held.append(rank)
+        if len(held) == wanted:
+            break
+    names = {a.agent_id: a.name for a in agents}
+    if not held:
+        return await _let_wait(uow, item, placement, trigger=trigger, lost=lost, names=names, team=team)
+    why = reasons.of_placement(
+        item, placement, trigger=trigger, winner=held[0], lost=lost, people=names,
+        version=settings.version, now=uow.now,
+    )  # fmt: skip
+    why["took_us"] = (perf_counter_ns() - began) // 1000
+    return await _give(
+        uow, item, [r.agent for r in held], step=placement.step, entered_at=placement.entered_at, why=why,
+        team=team, trigger=trigger,
+    )  # fmt: skip
+
+
+async def _with_leads(
+    conn: AsyncConnection, item: Item, team: TeamContext, agents: list[AgentView], now: int
+) -> list[AgentView]:
+    """The agents with how they stand with their leads, if it is one and the team shares them out by weight."""
+    leads = team.settings.leads
+    if item.kind != "lead" or not leads.weighted or item.team_id is None or not agents:
+        return agents
+    ids = [a.agent_id for a in agents]
+    stands = await lead_counts.stands(conn, item.team_id, leads, team.tz, ids, now)
+    return [replace(a, leads={item.team_id: stands[a.agent_id]}) for a in agents]
+
+
+async def _hold(
+    uow: UnitOfWork, item: Item, agent_id: int, team: TeamContext, lane_ids: Sequence[int]
+) -> Reason | None:
+    """Take a place of the agent; what can have changed since he was read is tested again under his lock."""
+    rules, leads = team.settings.channel(item.channel), team.settings.leads
+    failure = await capacity.hold(uow, agent_id, item.channel, rules, lanes=lane_ids)
+    if failure is None and item.kind == "lead" and leads.weighted and item.team_id is not None:
+        stands = await lead_counts.stands(uow.conn, item.team_id, leads, team.tz, [agent_id], uow.now)
+        if stands[agent_id].capped:
+            await capacity.release(uow, agent_id, item.channel, rules.weight)
+            return Reason.LEAD_CAP
+    return failure
 
 
 async def _let_wait(
@@ -117,30 +155,36 @@ async def _let_wait(
 async def _give(
     uow: UnitOfWork,
     item: Item,
-    agent: AgentView,
+    agents: Sequence[AgentView],
     *,
     step: steps.Step,
     entered_at: int,
-    why: Mapping[str, Any],
+    why: dict[str, Any],
     team: TeamContext,
     trigger: str,
 ) -> Item:
-    """Capacity is held: write the decision, then the offer or the assignment."""
+    """Capacity is held of each agent: write the decision, then the assignment, the offer, or the offers to
+    several.
+    """
     rules = team.settings.channel(item.channel)
-    outright = rules.mode == "assign"
-    decision_id = await apply.record(
-        uow, item, trigger=trigger, outcome="assigned" if outright else "offered", agent_id=agent.agent_id,
-        why=why, rule_version=team.settings.version,
-    )  # fmt: skip
     event: machine.Event
-    if outright:
+    if len(agents) > 1:
+        outcome, agent_id = "broadcast", None
+        ids = tuple(a.agent_id for a in agents)
+        why["broadcast"] = list(ids)
+        event = machine.Broadcast(agents=ids, weight=rules.weight, step=step, entered_at=entered_at)
+    elif rules.mode == "assign":
+        outcome, agent_id = "assigned", agents[0].agent_id
         event = machine.Assigned(
-            agent_id=agent.agent_id, weight=rules.weight, cause="outright", step=step, entered_at=entered_at
+            agent_id=agent_id, weight=rules.weight, cause="outright", step=step, entered_at=entered_at
         )
     else:
-        event = machine.Offered(
-            agent_id=agent.agent_id, weight=rules.weight, step=step, entered_at=entered_at
-        )
+        outcome, agent_id = "offered", agents[0].agent_id
+        event = machine.Offered(agent_id=agent_id, weight=rules.weight, step=step, entered_at=entered_at)
+    decision_id = await apply.record(
+        uow, item, trigger=trigger, outcome=outcome, agent_id=agent_id, why=why,
+        rule_version=team.settings.version,
+    )  # fmt: skip
     return await apply.feed(uow, item, event, team.settings, decision_id=decision_id)
 
 
@@ -161,7 +205,7 @@ async def pull(uow: UnitOfWork, agent_id: int, trigger: str = "agent_free", *, l
 
 
 async def _pull_one(uow: UnitOfWork, agent_id: int, trigger: str, passed: set[int]) -> bool:
-    now = uow.now
+    began, now = perf_counter_ns(), uow.now
     (agent,) = await store.views(uow.conn, {agent_id: ()}, skills=(), now=now) or (None,)
     if agent is None:
         return False
@@ -173,10 +217,10 @@ async def _pull_one(uow: UnitOfWork, agent_id: int, trigger: str, passed: set[in
     ]  # fmt: skip
     if not open_channels:
         return False
-    heads, teams, rules = await _choice(uow.conn, agent_id, open_channels, _HEADS_PER_LANE, now)
+    agent, heads, teams, rules = await _choice(uow.conn, agent, open_channels, _HEADS_PER_LANE, now)
     if len(heads) >= _HEADS_PER_LANE and decide.pick(agent, heads, rules, now, without=passed).item is None:
         # Somebody who declined all the first ones must still get at those behind them.
-        heads, teams, rules = await _choice(uow.conn, agent_id, open_channels, _HEADS_PER_LANE * 20, now)
+        agent, heads, teams, rules = await _choice(uow.conn, agent, open_channels, _HEADS_PER_LANE * 20, now)
     lost: list[tuple[int, str]] = []
     for _ in range(MAX_TRIES):
         picked = decide.pick(agent, heads, rules, now, without=passed)
@@ -189,8 +233,7 @@ async def _pull_one(uow: UnitOfWork, agent_id: int, trigger: str, passed: set[in
             lost.append((picked.item.id, Reason.ITEM_LOCKED.value))
             continue
         lane_ids = list((await lanes.intern(uow, picked.step.lanes)).values())
-        channel_rules = team.settings.channel(item.channel)
-        failure = await capacity.hold(uow, agent_id, item.channel, channel_rules, lanes=lane_ids)
+        failure = await _hold(uow, item, agent_id, team, lane_ids)
         if failure is not None:
             lost.append((item.id, failure.value))
             continue
@@ -200,8 +243,9 @@ async def _pull_one(uow: UnitOfWork, agent_id: int, trigger: str, passed: set[in
             item, replace(agent, skills=seen.skills), picked, trigger=trigger, heads=len(heads), lost=lost,
             version=team.settings.version, now=now,
         )  # fmt: skip
+        why["took_us"] = (perf_counter_ns() - began) // 1000
         await _give(
-            uow, item, agent, step=picked.step, entered_at=item.step_entered_at, why=why, team=team,
+            uow, item, [agent], step=picked.step, entered_at=item.step_entered_at, why=why, team=team,
             trigger=trigger,
         )  # fmt: skip
         return True
@@ -209,20 +253,37 @@ async def _pull_one(uow: UnitOfWork, agent_id: int, trigger: str, passed: set[in
 
 
 async def _choice(
-    conn: AsyncConnection, agent_id: int, channels: Sequence[str], per_lane: int, now: int
-) -> tuple[list[Item], dict[int | None, TeamContext], dict[int | None, decide.TeamRules]]:
-    """What an agent may choose from, and the rules of the teams whose items these are."""
-    heads = await _heads(conn, agent_id, channels, per_lane)
+    conn: AsyncConnection, agent: AgentView, channels: Sequence[str], per_lane: int, now: int
+) -> tuple[AgentView, list[Item], dict[int | None, TeamContext], dict[int | None, decide.TeamRules]]:
+    """What an agent may choose from, the rules of the teams whose items these are, and what these rules ask
+    about him.
+    """
+    heads = await _heads(conn, agent.agent_id, channels, per_lane)
     teams = {t: await store.team_context(conn, t) for t in {h.team_id for h in heads}}
     rules = {t: context.rules(now) for t, context in teams.items()}
     if decide.asks_on_time(heads, rules, now):
         seen = {h.id for h in heads}
-        heads += [h for h in await _heads(conn, agent_id, channels, per_lane, since=now) if h.id not in seen]
+        later = await _heads(conn, agent.agent_id, channels, per_lane, since=now)
+        heads = sorted([*heads, *(h for h in later if h.id not in seen)], key=lambda h: (h.order_key, h.id))
         for team_id in {h.team_id for h in heads} - teams.keys():
             teams[team_id] = await store.team_context(conn, team_id)
             rules[team_id] = teams[team_id].rules(now)
-        heads.sort(key=lambda h: (h.order_key, h.id))
-    return heads, teams, rules
+    if overflowing := decide.overflow_teams_of(heads, rules):
+        static = await lanes.static_views(conn, [agent.agent_id])
+        if agent.agent_id in static:
+            agent = replace(agent, teams=static[agent.agent_id].teams)
+        for team_id, others in overflowing.items():
+            # Items of several channels of one team at once are rare; the first one's queue stands for it.
+            channel = next(h.channel for h in heads if h.team_id == team_id)
+            loads = await store.queue_loads(conn, {team_id, *others}, channel, now)
+            rules[team_id] = teams[team_id].rules(now, loads)
+    for team_id in {h.team_id for h in heads if h.kind == "lead" and h.team_id is not None}:
+        leads = teams[team_id].settings.leads
+        if leads.weighted and team_id is not None:
+            me = agent.agent_id
+            stands = await lead_counts.stands(conn, team_id, leads, teams[team_id].tz, [me], now)
+            agent = replace(agent, leads={**agent.leads, team_id: stands[me]})
+    return agent, heads, teams, rules
 
 
 async def _heads(

@@ -4,6 +4,7 @@ Capacity was taken when the offer was made, so accepting cannot fail for want of
 once: all ways lock the item first and look at the offer again under that lock.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import select
@@ -13,7 +14,7 @@ from crm_core.errors import Forbidden, Gone, NotFound
 from crm_core.schema import conversation
 from crm_core.views import iso
 from routing import apply, capacity, commands, items, machine, match, store
-from routing.model import Item, RowLike
+from routing.model import Item, ItemState, RowLike
 from routing.offer_view import offers_by_id, open_offers
 from routing.schema import assignment, offer
 
@@ -74,7 +75,7 @@ async def decline(
     async def act() -> dict[str, Any]:
         row, item = await _locked(uow, offer_id, agent_id)
         if row["state"] == "open":
-            await _refuse(uow, item, row, "declined", (reason or "")[:60] or None)
+            await _refuse(uow, item, [row], "declined", (reason or "")[:60] or None)
         elif row["state"] != "declined":
             raise _gone(row)
         return (await offers_by_id(uow.conn, [offer_id]))[0]
@@ -83,17 +84,23 @@ async def decline(
 
 
 async def expire(uow: UnitOfWork, offer_id: int) -> bool:
-    """End an offer whose time ran out; the item goes back with its original key. Returns whether it did."""
+    """End an offer whose time ran out; the item goes back with its original key. Of several offers of one item
+    all whose time is over end together. Returns whether any did.
+    """
     row = await uow.row(select(offer).where(offer.c.id == offer_id))
     if row is None or row["state"] != "open" or row["expires_at"] > uow.now:
         return False
     item = await _item_for(uow, row["item_id"], skip_locked=True)
     if item is None:
         return False
-    fresh = await uow.row(select(offer).where(offer.c.id == offer_id))
-    if fresh is None or fresh["state"] != "open":
+    over = await uow.rows(
+        select(offer)
+        .where(offer.c.item_id == item.id, offer.c.state == "open", offer.c.expires_at <= uow.now)
+        .order_by(offer.c.id)
+    )
+    if not over:
         return False
-    await _refuse(uow, item, fresh, "expired", None)
+    await _refuse(uow, item, over, "expired", None)
     return True
 
 
@@ -101,21 +108,29 @@ async def revoke(uow: UnitOfWork, item: Item, offer_row: RowLike, reason: str) -
     """Withdraw an open offer, because its agent went away, say. The item is locked; it goes on to somebody
     else.
     """
-    return await _refuse(uow, item, offer_row, "revoked", reason)
+    return await _refuse(uow, item, [offer_row], "revoked", reason)
 
 
-async def _refuse(uow: UnitOfWork, item: Item, row: RowLike, how: str, reason: str | None) -> Item:
-    mine = store.holding_of_offer(row)
+async def _refuse(uow: UnitOfWork, item: Item, rows: Sequence[RowLike], how: str, reason: str | None) -> Item:
+    """These offers of the item end without success; when they were the last it goes on."""
     team = await store.team_context(uow.conn, item.team_id)
-    await capacity.lock(uow, [mine.agent_id])
-    event = machine.Refused(offer=mine, how=how, reason=reason)
-    item = await apply.feed(uow, item, event, team.settings)
-    item = await items.refresh_key(uow, item, team)
-    if item.directed_agent_id is not None and item.return_agent_id is not None:
-        return await _back_to_sender(uow, item, team, how)
-    item = await match.route_item(uow, item, how, team=team)
+    ending = [store.holding_of_offer(r) for r in rows]
+    held = [h for h in await store.holdings(uow, item) if h.id not in {e.id for e in ending}]
+    await capacity.lock(uow, [h.agent_id for h in ending])
+    for i, (mine, row) in enumerate(zip(ending, rows, strict=True)):
+        event = machine.Refused(
+            offer=mine, how=how, reason=reason, broadcast=row["kind"] == "broadcast",
+            others=[*ending[i + 1 :], *held],
+        )  # fmt: skip
+        item = await apply.feed(uow, item, event, team.settings)
+    if item.state == ItemState.WAITING:
+        item = await items.refresh_key(uow, item, team)
+        if item.directed_agent_id is not None and item.return_agent_id is not None:
+            return await _back_to_sender(uow, item, team, how)
+        item = await match.route_item(uow, item, how, team=team)
     if how != "revoked":
-        await match.pull(uow, mine.agent_id)
+        for agent_id in sorted({h.agent_id for h in ending}):
+            await match.pull(uow, agent_id)
     return item
 
 

@@ -2,6 +2,7 @@
 explain_text.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from routing.ranking import Rank
 from routing.steps import Step
 
 MAX_REJECTED = 5
+MAX_BYTES = 2048
 _MAX_NAME = 40
 
 
@@ -40,7 +42,7 @@ def of_placement(
         }
     if placement.park_until is not None:
         why["park"] = {"until": placement.park_until, "reason": placement.park_reason}
-    if placement.next_step_at is not None:
+    if placement.next_step_at is not None and winner is None:
         why["next_step_at"] = placement.next_step_at
     if winner is not None:
         why["winner"] = _rank(item, winner, now)
@@ -48,7 +50,9 @@ def of_placement(
         beaten = next((r for r in rest if r.tuple > winner.tuple), None)
         if beaten is not None:
             why["runner_up"] = _rank(item, beaten, now)
-            why["differs"] = ranking.first_difference(winner, beaten)
+            differs = ranking.first_difference(winner, beaten)
+            shared = item.kind == "lead" and item.team_id in winner.agent.leads
+            why["differs"] = "leads" if shared and differs == "load" else differs
     return why
 
 
@@ -98,8 +102,43 @@ def _base(item: Item, step: Step, entered_at: int, *, trigger: str, version: int
         "required": dict(list(item.requirements.required.items())[:6]),
         "dropped": list(item.requirements.dropped[:3]),
         "waited_ms": max(now - item.ready_at, 0),
+        "in_step_ms": max(now - entered_at, 0),
         "config": version,
     }
+
+
+#: what a reason that is too long does without, in this order; who won, by what and from where stays
+_SPARE = (
+    "passed",
+    "lost",
+    "lanes",
+    "rejected",
+    "left",
+    "dropped",
+    "runner_up",
+    "required",
+    "manager",
+    "note",
+)
+
+
+def fit(why: Mapping[str, Any]) -> dict[str, Any]:
+    """The reason cut to MAX_BYTES of JSON: first every list to its first two, then part by part. `cut` tells
+    what is missing.
+    """
+    if _bytes(why) <= MAX_BYTES:
+        return dict(why)
+    short = {k: v[:2] if isinstance(v, list) else v for k, v in why.items()} | {"cut": ["lists"]}
+    for part in _SPARE:
+        if _bytes(short) <= MAX_BYTES:
+            break
+        if short.pop(part, None) is not None:
+            short["cut"] = [*short["cut"], part]
+    return short
+
+
+def _bytes(why: Mapping[str, Any]) -> int:
+    return len(json.dumps(why, ensure_ascii=False).encode())
 
 
 def _key(item: Item) -> dict[str, Any]:

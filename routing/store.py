@@ -52,8 +52,11 @@ class TeamContext:
     problem: str | None = None
 
     def hours(self, now: int) -> Hours:
-        if self.calendar is None or self.calendar.is_open(now):
+        if self.calendar is None:
             return Hours()
+        if self.calendar.is_open(now):
+            on_call = self.settings.on_call_team is not None
+            return Hours(next_close=self.calendar.next_close(now)) if on_call else Hours()
         return Hours(is_open=False, next_open=self.calendar.next_open(now))
 
     @property

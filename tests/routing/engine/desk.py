@@ -266,7 +266,12 @@ async def check_invariants(db: Database) -> None:
     decided = {d["item_id"] for d in await rows(db, decision)}
     for row in await rows(db, work_item):
         i, state = row["id"], row["state"]
-        assert len(offers.get(i, [])) == (1 if state == "offered" else 0), (state, offers.get(i))
+        made = offers.get(i, [])
+        several = bool(made) and all(o["kind"] == "broadcast" for o in made)
+        assert len(made) == (1 if state == "offered" else 0) or (several and state == "offered"), (
+            state,
+            made,
+        )
         assert (i in live) == (state in ("assigned", "wrapup")), state
         assert (i in queued) == (state == "waiting"), state
         assert i in decided
