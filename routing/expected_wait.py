@@ -14,7 +14,7 @@ from sqlalchemy.sql.selectable import Select
 
 from crm_core.clock import HOUR, MINUTE
 from crm_core.schema import agent, call, inbox, team_member
-from routing import store
+from routing import handle_time, store
 from routing.model import Channel, Item
 from routing.schema import agent_lane, agent_slot, agent_state, assignment, lane, queue_entry, work_item
 from routing.settings import ChannelSettings, TeamSettings
@@ -99,7 +99,7 @@ async def _facts(
 ) -> Facts:  # fmt: skip
     hours = context.hours(now)
     recent = await _recent(conn, team_id, channel, now)
-    handle_ms, samples = await _handle(conn, team_id, channel, now)
+    handle = await handle_time.of_team(conn, team_id, channel)
     lately = [at for at, _ in recent if at > now - PACE_MS]
     span = now - lately[-1] if len(recent) == MAX_RECENT and lately else PACE_MS
     return Facts(
@@ -109,8 +109,8 @@ async def _facts(
         ahead=len(ahead.since) + also,
         ahead_capped=ahead.capped,
         staff=staff,
-        handle_ms=handle_ms,
-        samples=samples,
+        handle_ms=handle.ms if handle is not None else None,
+        samples=handle.samples if handle is not None else 0,
         per_minute=len(lately) * MINUTE / max(span, 1) if lately else None,
         waits_ms=[waited for _, waited in recent],
         waiting_ms=[max(now - since, 0) for since in ahead.since],
@@ -283,26 +283,6 @@ async def _recent(
         .limit(MAX_RECENT)
     )
     return [(int(at), max(int(at) - int(since_ms), 0)) for at, since_ms in rows]
-
-
-async def _handle(
-    conn: AsyncConnection, team_id: int | None, channel: str, now: int
-) -> tuple[int | None, int]:
-    """The smoothed handle time of a queue and how many stand behind it."""
-    rows = await conn.execute(
-        select(assignment.c.started_at, assignment.c.ended_at)
-        .where(
-            _same(assignment.c.team_id, team_id),
-            assignment.c.channel == channel,
-            assignment.c.ended_at.is_not(None),
-            assignment.c.started_at > now - 24 * HOUR,
-        )
-        .order_by(assignment.c.started_at.desc())
-        .limit(MAX_RECENT)
-    )
-    weighed = [(0.5 ** ((now - ended) / WAITS_MS), ended - started) for started, ended in rows]
-    total = sum(w for w, _ in weighed)
-    return (round(sum(w * ms for w, ms in weighed) / total) if total else None), len(weighed)
 
 
 def _same(column: ColumnElement[Any], team_id: int | None) -> ColumnElement[bool]:

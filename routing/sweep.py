@@ -14,7 +14,19 @@ from crm_core.clock import MINUTE
 from crm_core.db.engine import Database
 from crm_core.db.uow import UnitOfWork
 from crm_core.schema import conversation, inquiry
-from routing import apply, commands, items, lanes, machine, match, offers, presence, reconcile, store
+from routing import (
+    apply,
+    commands,
+    configuration_rollout,
+    items,
+    lanes,
+    machine,
+    match,
+    offers,
+    presence,
+    reconcile,
+    store,
+)
 from routing.model import Channel, Item, ItemState
 from routing.schema import agent_state, command, offer, work_item
 
@@ -130,6 +142,7 @@ SWEEPERS: Sequence[tuple[str, Sweeper]] = (
     ("routing.wakeups", sweep_wakeups),
     ("routing.steps", sweep_steps),
     ("routing.lanes", sweep_lanes),
+    ("routing.rollout", configuration_rollout.sweep),
     ("routing.reconcile", sweep_reconcile),
 )
 

@@ -17,7 +17,7 @@ from crm_core.db.uow import UnitOfWork
 from crm_core.errors import Conflict, Invalid, NotFound
 from crm_core.events import EVERYONE, DomainEvent
 from crm_core.schema import agent, agent_skill, login_session, team, team_member
-from routing import lanes, presence, settings
+from routing import configuration, lanes, presence
 from routing.schema import calendar
 
 routes = Routes("people")
@@ -124,6 +124,7 @@ async def create_agent(call: Call, body: AgentIn) -> Annotated[Data, AgentOut]:
             raise Conflict("there is an agent with this email", code="email_taken")
         await _set_skills(uow, agent_id, body.skills, body.languages)
         await _set_teams(uow, agent_id, body.teams)
+        await configuration.note_people(uow, agent_id, configuration.People(), actor=call.actor.label)
         return await _done(call, uow, int(agent_id), "agent.created")
 
 
@@ -158,16 +159,18 @@ async def change_agent(call: Call, id: RowId, body: AgentChangeIn) -> Annotated[
             is not None
         ):
             raise Conflict("there is an agent with this email", code="email_taken")
+        before = await configuration.people(uow, id)
         if changes:
             await uow.execute(update(agent).where(agent.c.id == id).values(**changes))
         if changes.get("active") is False or password is not None:
             await uow.execute(delete(login_session).where(login_session.c.agent_id == id))
-        if changes.get("active") is False:
-            await presence.set_presence(uow, id, "offline")
         if skills is not None or languages is not None:
             await _set_skills(uow, id, skills, languages)
         if teams is not None:
             await _set_teams(uow, id, teams)
+        await configuration.note_people(uow, id, before, actor=call.actor.label)
+        if changes.get("active") is False:
+            await presence.set_presence(uow, id, "offline")
         return await _done(call, uow, id, "agent.updated")
 
 
@@ -244,25 +247,31 @@ async def show_team(conn: AsyncConnection, id: RowId) -> Annotated[Data, TeamOut
 
 
 @routes.post("/teams", role="admin", status=201)
-async def create_team(uow: UnitOfWork, body: TeamIn) -> Annotated[Data, TeamOut]:
+async def create_team(call: Call, uow: UnitOfWork, body: TeamIn) -> Annotated[Data, TeamOut]:
     """Add a team."""
-    await _check_team(uow, body.changes())
+    await _check_calendar(uow, body.calendar_id)
     values = {
         "name": body.name,
         "calendar_id": body.calendar_id,
-        "settings": body.settings,
+        "settings": {k: v for k, v in body.settings.items() if k != "version"},
         "active": True,
         "created_at": uow.now,
     }
     team_id = await uow.insert_new(team, values, key=["name"], returning=team.c.id)
     if team_id is None:
         raise Conflict("there is a team of this name", code="name_taken")
+    await configuration.begin(uow, int(team_id), actor=call.actor.label)
     return (await load_teams(uow.conn, [int(team_id)]))[0]
 
 
 @routes.patch("/teams/{id}", role="admin", errors=(409,))
-async def change_team(uow: UnitOfWork, id: RowId, body: TeamChangeIn) -> Annotated[Data, TeamOut]:  # noqa: A002
-    """Change a team; new routing settings count from the next decision on."""
+async def change_team(
+    call: Call,
+    uow: UnitOfWork,
+    id: RowId,  # noqa: A002
+    body: TeamChangeIn,
+) -> Annotated[Data, TeamOut]:
+    """Change a team; new routing settings are a new version and count from the next decision on."""
     changes = body.changes()
     for name in changes.keys() - {"calendar_id"}:
         if changes[name] is None:
@@ -270,25 +279,30 @@ async def change_team(uow: UnitOfWork, id: RowId, body: TeamChangeIn) -> Annotat
                 f"{name} cannot be null",
                 params={"errors": [{"loc": ["body", name], "msg": "cannot be null"}]},
             )
-    await _check_team(uow, changes)
-    if await uow.row(uow.lock(select(team.c.id).where(team.c.id == id))) is None:
+    await _check_calendar(uow, changes.get("calendar_id"))
+    before = await uow.row(uow.lock(select(team).where(team.c.id == id)))
+    if before is None:
         raise NotFound(f"no team {id}", params={"team_id": id})
+    settings = changes.pop("settings", None)
     if changes:
         try:
             await uow.execute(update(team).where(team.c.id == id).values(**changes))
         except IntegrityError as error:
             raise Conflict("there is a team of this name", code="name_taken") from error
-    for row in await uow.rows(
-        select(team_member.c.agent_id).where(team_member.c.team_id == id).order_by(team_member.c.agent_id)
-    ):
-        await lanes.rebuild_agent(uow, row["agent_id"])
+    if settings is not None:
+        await configuration.edit(uow, id, settings, actor=call.actor.label)
+    if changes.get("calendar_id", before["calendar_id"]) != before["calendar_id"]:
+        await configuration.follow(uow, id)
+    if changes.get("active", before["active"]) != before["active"]:
+        # Whose limits came from this team has others now, and its lanes are nobody's or somebody's again.
+        for row in await uow.rows(
+            select(team_member.c.agent_id).where(team_member.c.team_id == id).order_by(team_member.c.agent_id)
+        ):
+            await lanes.rebuild_agent(uow, row["agent_id"])
     return (await load_teams(uow.conn, [id]))[0]
 
 
-async def _check_team(uow: UnitOfWork, changes: Mapping[str, Any]) -> None:
-    if changes.get("settings") is not None:
-        settings.parse(changes["settings"])  # raises Invalid that names the field
-    wanted = changes.get("calendar_id")
+async def _check_calendar(uow: UnitOfWork, wanted: int | None) -> None:
     if wanted is not None and await uow.scalar(select(calendar.c.id).where(calendar.c.id == wanted)) is None:
         raise Invalid(
             "no such calendar", params={"errors": [{"loc": ["body", "calendar_id"], "msg": "unknown"}]}
