@@ -2,7 +2,7 @@
 
 Owns the job `sla.step`. Each action is a job of its own, so one that fails is tried again alone and parked with an
 alarm in the end, while the clock and the other actions go on. The mark of the command table makes it happen once,
-whatever happens to the job's row.
+whatever happens to the job's row. Telling people is gathered, see `telling`; a webhook is posted by its own job.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -10,16 +10,17 @@ from typing import Any
 
 from sqlalchemy import select
 
-from crm_core import inquiries
+from crm_core import inquiries, webhooks
 from crm_core.access import inquiry_audience
 from crm_core.db.uow import Row, UnitOfWork
-from crm_core.events import SUPERVISORS, DomainEvent
+from crm_core.errors import NotFound
+from crm_core.events import DomainEvent
 from crm_core.jobs import Abandon, JobRegistry, JobRow
-from crm_core.schema import inquiry
+from crm_core.schema import agent, inquiry
 from crm_core.services import Services
 from routing.commands import once
 from routing.schema import sla_clock, sla_event
-from routing.sla import record, store
+from routing.sla import notice_words, pages, people, record, store, storms, telling
 from routing.sla.policy import PRIORITIES
 from routing.sla.steps import ActionKind
 
@@ -28,6 +29,9 @@ _CAUSE = "sla"
 
 def declare(registry: JobRegistry) -> None:
     registry.job(record.STEP_JOB, transactional=True)(run_step)
+    registry.job(telling.TELL_JOB, transactional=True)(telling.run)
+    registry.job(pages.PAGE_JOB, transactional=True)(pages.again)
+    registry.job(storms.STORM_JOB, transactional=True)(storms.summarise)
 
 
 async def run_step(_services: Services, uow: UnitOfWork, job: JobRow) -> None:
@@ -57,15 +61,15 @@ async def perform(uow: UnitOfWork, event_id: int, n: int) -> str:
         return "answered meanwhile"
     handler = _HANDLERS.get(kind)
     if handler is None:
-        raise Abandon(f"the action {kind} is not available yet")
-    return await handler(uow, ticket, _Fired(fired, clock, kind, value))
+        raise Abandon(f"{kind} is not done by a job")
+    return await handler(uow, ticket, _Fired(fired, clock, kind, value, n))
 
 
 class _Fired:
     """The step that asked for an action."""
 
-    def __init__(self, event: Row, clock: Row, kind: ActionKind, value: str | None) -> None:
-        self.event, self.clock, self.kind, self.value = event, clock, kind, value
+    def __init__(self, event: Row, clock: Row, kind: ActionKind, value: str | None, n: int) -> None:
+        self.event, self.clock, self.kind, self.value, self.n = event, clock, kind, value, n
 
     def payload(self, ticket: Row) -> dict[str, Any]:
         about = record.describe(ticket, store.clock_of(dict(self.clock)), int(self.clock["id"]))
@@ -114,13 +118,27 @@ async def _ask_routing(uow: UnitOfWork, ticket: Row, fired: _Fired) -> str:
 
 
 async def _page(uow: UnitOfWork, ticket: Row, fired: _Fired) -> str:
-    await uow.emit(
-        DomainEvent(
-            kind="alarm.raised", subject_kind="inquiry", subject_id=ticket["id"], inquiry_id=ticket["id"],
-            audience=SUPERVISORS, payload={"what": "page", **fired.payload(ticket)},
-        )
+    return await pages.call(uow, fired.payload(ticket))
+
+
+async def _post(uow: UnitOfWork, ticket: Row, fired: _Fired) -> str:
+    """A webhook by its key. `text` is a sentence, so that a team chat's incoming hook can show it as it is."""
+    line = telling.line_data(
+        {**ticket, "inquiry_id": ticket["id"], "metric": fired.clock["metric"], "clock_id": fired.clock["id"],
+         "data": fired.event["data"]}
     )  # fmt: skip
-    return "paged"
+    key = str(fired.value)
+    # In the language of who reads it: the team's first lead.
+    leads = (await people.leads(uow.conn, [ticket["team_id"]]))[ticket["team_id"]]
+    language = await uow.scalar(select(agent.c.language).where(agent.c.id.in_(leads[:1])))
+    try:
+        fresh = await webhooks.send(
+            uow, key, event_key=f"sla-{fired.event['id']}-{fired.n}", kind="sla.step",
+            data={"text": notice_words.line_text(line, language or "en"), **fired.payload(ticket)},
+        )  # fmt: skip
+    except NotFound as error:
+        raise Abandon(f"the policy names webhook {key!r}, which does not exist") from error
+    return f"posted to {key}" if fresh else "posted before"
 
 
 _HANDLERS: dict[ActionKind, Callable[[UnitOfWork, Row, _Fired], Awaitable[str]]] = {
@@ -131,4 +149,6 @@ _HANDLERS: dict[ActionKind, Callable[[UnitOfWork, Row, _Fired], Awaitable[str]]]
     ActionKind.WIDEN_ROUTING: _ask_routing,
     ActionKind.BROADCAST_OFFER: _ask_routing,
     ActionKind.PAGE_ON_CALL: _page,
+    ActionKind.NOTIFY_CHANNEL: _post,
+    ActionKind.WEBHOOK: _post,
 }

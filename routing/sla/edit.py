@@ -9,13 +9,13 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import Column, func, insert, select, update
 
 from crm_core.db.uow import Row, UnitOfWork
 from crm_core.errors import Conflict, Invalid, NotFound
 from crm_core.events import SUPERVISORS, DomainEvent
 from crm_core.jobs import JobRegistry, JobRow, NewJob
-from crm_core.schema import setting, team
+from crm_core.schema import agent, setting, team, webhook
 from crm_core.services import Services
 from routing.business_time import Calendar
 from routing.calendar_spec import CalendarError
@@ -167,7 +167,7 @@ async def _check(
     wanted: dict[int, str] = {}
     if policy.calendar_id is not None:
         wanted[policy.calendar_id] = "options.calendar_id"
-    teams: dict[int, str] = {}
+    named: dict[ActionKind, dict[int | str, str]] = {kind: {} for kind in _NAMES}
     for priority, metrics in policy.targets.items():
         for metric, target in metrics.items():
             path = f"targets.{priority}.{metric}"
@@ -175,33 +175,47 @@ async def _check(
                 wanted[target.calendar_id] = f"{path}.calendar_id"
             for step in target.steps:
                 for action in step.actions:
-                    team_id = _check_action(action, f"{path}.steps[{step.name}]")
-                    if team_id is not None:
-                        teams[team_id] = f"{path}.steps[{step.name}]"
-    for table, ids, what in ((calendar, wanted, "calendar"), (team, teams, "team")):
-        known = {row["id"] for row in await uow.rows(select(table.c.id).where(table.c.id.in_(list(ids))))}
-        for missing in sorted(set(ids) - known):
-            raise _invalid(ids[missing], f"there is no {what} {missing}")
+                    where = f"{path}.steps[{step.name}]"
+                    thing = _check_action(action, where)
+                    if thing is not None:
+                        named[action.do][thing] = where
+    await _must_exist(uow, calendar.c.id, wanted, "calendar")
+    for kind, (column, what) in _NAMES.items():
+        await _must_exist(uow, column, named[kind], what)
 
 
-def _check_action(action: Action, path: str) -> int | None:
-    """What the steps' own grammar cannot know. Returns the id of the team that the action names."""
-    if action.do is ActionKind.WEBHOOK:
-        raise _invalid(path, "the action webhook is not available yet; use notify_channel or page_on_call")
+#: actions whose value names a row: its column, and how people call it
+_NAMES: Mapping[ActionKind, tuple[Column[Any], str]] = {
+    ActionKind.ADD_OVERFLOW_TEAM: (team.c.id, "team"),
+    ActionKind.NOTIFY_AGENT: (agent.c.id, "agent"),
+    ActionKind.NOTIFY_CHANNEL: (webhook.c.key, "webhook"),
+    ActionKind.WEBHOOK: (webhook.c.key, "webhook"),
+}
+
+
+async def _must_exist(uow: UnitOfWork, column: Column[Any], named: Mapping[Any, str], what: str) -> None:
+    if not named:
+        return
+    known = {value for (value,) in await uow.execute(select(column).where(column.in_(list(named))))}
+    for missing in sorted(set(named) - known):
+        raise _invalid(named[missing], f"there is no {what} {missing!r}")
+
+
+def _check_action(action: Action, path: str) -> int | str | None:
+    """What the steps' own grammar cannot know. Returns the id or key of what the action names."""
     if action.do is ActionKind.RAISE_PRIORITY and action.value is not None and action.value not in PRIORITIES:
         raise _invalid(
             path, f"raise_priority goes to one of {', '.join(PRIORITIES)}, or one up without a value"
         )
-    if action.do is ActionKind.ADD_OVERFLOW_TEAM:
-        if (
-            action.value is None
-            or not action.value.isascii()
-            or not action.value.isdigit()
-            or len(action.value) > 18
-        ):
-            raise _invalid(path, "add_overflow_team needs the id of a team")
-        return int(action.value)
-    return None
+    if action.do not in _NAMES:
+        return None
+    column, what = _NAMES[action.do]
+    value = action.value or ""
+    if column.name == "key":
+        return value
+    if not value.isascii() or not value.isdigit() or len(value) > 18:
+        raise _invalid(path, f"{action.do} needs the id of a{'n' if what == 'agent' else ''} {what}")
+    return int(value)
 
 
 async def _newest(uow: UnitOfWork, key: str) -> Row:

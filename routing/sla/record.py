@@ -8,17 +8,15 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import select
-
 from crm_core.access import inquiry_audience
 from crm_core.clock import to_iso
 from crm_core.db.uow import UnitOfWork
 from crm_core.events import SUPERVISORS, DomainEvent
 from crm_core.jobs import NewJob
-from crm_core.schema import setting, team_member
+from crm_core.schema import setting
 from crm_core.views import NUMBER_BASE
 from routing.sla import book as books
-from routing.sla import store
+from routing.sla import people, store, storms, telling
 from routing.sla.clock import Clock, ClockState, EventKind, SlaEvent, TicketClocks
 from routing.sla.steps import ActionKind
 from routing.store import REPLY_METRICS
@@ -30,8 +28,8 @@ _TOLD = {
     EventKind.FULFIL: "sla.fulfilled",
     EventKind.RETRACT: "sla.retracted",
 }
-#: telling is done by the event itself, in the transaction that fired the step
-NOTIFIES = frozenset({ActionKind.NOTIFY_ASSIGNEE, ActionKind.NOTIFY_LEAD, ActionKind.NOTIFY_CHANNEL})
+#: in a storm these are left to the summary; what changes the ticket itself is still done
+_LOUD = frozenset({ActionKind.NOTIFY_CHANNEL, ActionKind.WEBHOOK})
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,36 +56,56 @@ class Progress:
 
 @dataclass(slots=True)
 class _Told:
-    leads: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    leads: Mapping[int | None, tuple[int, ...]] = field(default_factory=dict)
     quiet: Collection[int | None] = ()
+    #: ledger entries whose people get a line in their notice
+    lines: list[int] = field(default_factory=list)
 
 
 async def write(
-    uow: UnitOfWork, progress: Sequence[Progress], book: books.Book, *, quiet: Collection[int | None] = ()
+    uow: UnitOfWork, progress: Sequence[Progress], book: books.Book, *, firing: bool = False
 ) -> None:
-    """Store what happened to these tickets and tell of it. `quiet` teams get no single events (storm)."""
+    """Store what happened to these tickets and tell of it.
+
+    `firing`: it is the work of a sweeper, so only deadlines and steps moved; many at once are told as a storm.
+    """
+    ids = {(p.stored.inquiry_id, *key): i for p in progress for key, i in (p.stored.ids or {}).items()}
     rows = [row for p in progress for row in store.changed_rows(p.stored, p.after, p.note)]
-    made = await store.save(uow, rows) if rows else {}
+    made = await store.save(uow, rows, ids, only=store.FIRED if firing else None) if rows else {}
     entries = [(p, entry) for p in progress for entry in p.entries]
     values = []
     for p, entry in entries:
-        known = (p.stored.ids or {}).get(entry.after.key)
-        clock_id = known if known is not None else made[p.stored.inquiry_id, *entry.after.key]
+        key = (p.stored.inquiry_id, *entry.after.key)
         values.append(
             store.event_values(
-                entry.event, clock_id=clock_id, inquiry_id=p.stored.inquiry_id, recorded_at=uow.now,
-                data=_circumstances(entry),
+                entry.event, clock_id=ids[key] if key in ids else made[key], inquiry_id=p.stored.inquiry_id,
+                recorded_at=uow.now, data=_circumstances(entry),
             )
         )  # fmt: skip
-    ids = await store.add_events(uow, values) if values else []
+    event_ids = await store.add_events(uow, values) if values else []
+    quiet = await storms.count(uow, _breaches(entries, event_ids)) if firing else frozenset()
     told = _Told(await _leads(uow, entries), quiet)
-    for (p, entry), row, event_id in zip(entries, values, ids, strict=True):
+    for (p, entry), row, event_id in zip(entries, values, event_ids, strict=True):
         if event_id is not None:
             await _tell(uow, p, entry, row["clock_id"], event_id, told)
+    if told.lines:
+        uow.enqueue(NewJob(name=telling.TELL_JOB, args={"events": told.lines}))
     for p in progress:
         if not p.opened and reply_due(p.stored.state.clocks) != reply_due(p.after.clocks):
             await _tell_due(uow, p)
     await raise_alarms(uow, [*(book.problems if entries else ()), *_troubles(entries)])
+
+
+def _breaches(
+    entries: Sequence[tuple[Progress, Entry]], event_ids: Sequence[int | None]
+) -> dict[int | None, tuple[int, int]]:
+    """Newly broken promises by team: how many, and since when the first."""
+    found: dict[int | None, tuple[int, int]] = {}
+    for (p, entry), event_id in zip(entries, event_ids, strict=True):
+        if entry.event.kind is EventKind.BREACH and event_id is not None:
+            n, first = found.get(p.ticket["team_id"], (0, entry.event.at))
+            found[p.ticket["team_id"]] = n + 1, min(first, entry.event.at)
+    return found
 
 
 def reply_due(clocks: Iterable[Clock]) -> int | None:
@@ -120,25 +138,15 @@ def _due(entry: Entry) -> int | None:
     return entry.before.due_at if entry.before is not None else None
 
 
-async def _leads(uow: UnitOfWork, entries: Sequence[tuple[Progress, Entry]]) -> dict[int, tuple[int, ...]]:
+async def _leads(
+    uow: UnitOfWork, entries: Sequence[tuple[Progress, Entry]]
+) -> dict[int | None, tuple[int, ...]]:
     teams = {
         e.owner["team_id"]
         for _, e in entries
-        if e.event.kind is EventKind.WARN and ActionKind.NOTIFY_LEAD in _kinds(e.event)
-    } - {None}
-    if not teams:
-        return {}
-    found: dict[int, list[int]] = {}
-    statement = select(team_member.c.team_id, team_member.c.agent_id).where(
-        team_member.c.team_id.in_(teams), team_member.c.lead
-    )
-    for row in await uow.rows(statement.order_by(team_member.c.agent_id)):
-        found.setdefault(row["team_id"], []).append(row["agent_id"])
-    return {team_id: tuple(agents) for team_id, agents in found.items()}
-
-
-def _kinds(event: SlaEvent) -> set[str]:
-    return {action["do"] for action in (event.data or {}).get("actions", ())}
+        if e.event.kind is EventKind.WARN and ActionKind.NOTIFY_LEAD in telling.kinds(e.event.data)
+    }
+    return await people.leads(uow.conn, teams)
 
 
 async def _tell(
@@ -153,12 +161,15 @@ async def _tell(
         "at": to_iso(event.at), "due_at": iso(_due(entry)), "cause": event.cause, "step": data.get("step"),
         "elapsed_ms": data.get("elapsed_ms"), "sla_event_id": event_id,
     }  # fmt: skip
+    quiet = p.ticket["team_id"] in told.quiet
     also: tuple[int, ...] = ()
     if event.kind is EventKind.WARN:
-        kinds = _kinds(event)
-        if ActionKind.NOTIFY_LEAD in kinds and entry.owner["team_id"] is not None:
+        kinds = telling.kinds(data)
+        if ActionKind.NOTIFY_LEAD in kinds:
             also = told.leads.get(entry.owner["team_id"], ())
         assignee = entry.owner["assignee_id"] if ActionKind.NOTIFY_ASSIGNEE in kinds else None
+        named = {int(a["value"]) for a in data["actions"] if a["do"] == ActionKind.NOTIFY_AGENT}
+        also = tuple(sorted({*also, *named}))
         payload |= {
             "late": bool(data.get("late")),
             "skipped": data.get("skipped", []),
@@ -167,8 +178,10 @@ async def _tell(
                 "channels": [a["value"] for a in data["actions"] if a["do"] == ActionKind.NOTIFY_CHANNEL],
             },
         }
+        if not quiet and kinds & telling.TELLS:
+            told.lines.append(event_id)
         for n, action in enumerate(data.get("actions", ())):
-            if action["do"] not in NOTIFIES:
+            if action["do"] not in telling.TELLS and not (quiet and action["do"] in _LOUD):
                 uow.enqueue(
                     NewJob(
                         name=STEP_JOB,
@@ -178,7 +191,7 @@ async def _tell(
                 )
     if event.kind is EventKind.BREACH:
         payload["breached_at"] = to_iso(event.at)
-    if p.ticket["team_id"] in told.quiet and event.kind in (EventKind.WARN, EventKind.BREACH):
+    if quiet and event.kind in (EventKind.WARN, EventKind.BREACH):
         return
     await uow.emit(
         DomainEvent(
@@ -256,7 +269,6 @@ def iso(ms: int | None) -> str | None:
 
 
 __all__ = [
-    "NOTIFIES",
     "STEP_JOB",
     "Entry",
     "Progress",

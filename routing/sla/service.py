@@ -138,21 +138,15 @@ def fire_all(
     return tuple(moved), tuple(events)
 
 
-async def fire_locked(
-    uow: UnitOfWork,
-    tickets: Mapping[int, Mapping[str, Any]],
-    book: books.Book,
-    *,
-    quiet: Iterable[int | None] = (),
-) -> int:
+async def fire_locked(uow: UnitOfWork, tickets: Mapping[int, Mapping[str, Any]], book: books.Book) -> int:
     """Fire what is due on these locked inquiries. Returns the number of ledger entries."""
-    stored = await store.load(uow, list(tickets))
+    stored = await store.load_due(uow, list(tickets))
     progress = []
     for inquiry_id, ticket in tickets.items():
         walk = _Walk(book, ticket, stored[inquiry_id])
         walk.fire_due(uow.now, ticket)
         progress.append(walk.done())
-    await record.write(uow, progress, book, quiet=frozenset(quiet))
+    await record.write(uow, progress, book, firing=True)
     return sum(len(p.entries) for p in progress)
 
 

@@ -25,6 +25,7 @@ _UNITS = {"s": SECOND, "m": MINUTE, "h": HOUR}
 class ActionKind(StrEnum):
     NOTIFY_ASSIGNEE = "notify_assignee"
     NOTIFY_LEAD = "notify_lead"
+    NOTIFY_AGENT = "notify_agent"
     NOTIFY_CHANNEL = "notify_channel"
     RAISE_PRIORITY = "raise_priority"
     REQUEUE = "requeue"
@@ -38,7 +39,13 @@ class ActionKind(StrEnum):
 
 #: Actions that mean nothing without an object.
 _NEED_VALUE = frozenset(
-    {ActionKind.NOTIFY_CHANNEL, ActionKind.TAG, ActionKind.WEBHOOK, ActionKind.ADD_OVERFLOW_TEAM}
+    {
+        ActionKind.NOTIFY_AGENT,
+        ActionKind.NOTIFY_CHANNEL,
+        ActionKind.TAG,
+        ActionKind.WEBHOOK,
+        ActionKind.ADD_OVERFLOW_TEAM,
+    }
 )
 
 

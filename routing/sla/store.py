@@ -9,9 +9,10 @@ every ticket has and keeps for life; so do a clock's fields that no query asks f
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Self
 
-from sqlalchemy import and_, func, insert, or_, select, tuple_
+from sqlalchemy import Insert, Update, and_, bindparam, func, or_, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -25,9 +26,10 @@ _HOME = (Metric.TOTAL_RESOLUTION, 1)
 _COLUMNS = frozenset(sla_clock.c.keys())
 _IN_DATA = tuple(name for name in CLOCK_FIELDS if name not in _COLUMNS)
 _KEY = ("inquiry_id", "metric", "instance")
+_MUTABLE = tuple(sorted(_COLUMNS - {"id", "version", *_KEY}))
+#: what firing changes of a clock; its memory of fired steps is in `data`
+FIRED = ("breach_at", "breached_at", "data", "due_at", "next_fire_at", "step")
 LIVE = ("active", "paused")
-#: rows of one statement; SQLite allows 32,766 parameters
-_CHUNK = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,21 @@ async def load(uow: UnitOfWork, inquiry_ids: Sequence[int], *, everything: bool 
     return {i: stored_of(i, found) for i, found in rows.items()}
 
 
+async def load_due(uow: UnitOfWork, inquiry_ids: Sequence[int]) -> dict[int, Stored]:
+    """Of these inquiries, which must be locked, only the clocks that are due: firing looks at nothing else. A clock is
+    only ever locked under its inquiry, so it needs no lock of its own.
+    """
+    statement = (
+        select(sla_clock)
+        .where(sla_clock.c.inquiry_id.in_(inquiry_ids), sla_clock.c.next_fire_at <= uow.now)
+        .order_by(sla_clock.c.id)
+    )
+    rows: dict[int, list[Mapping[str, Any]]] = {i: [] for i in inquiry_ids}
+    for row in await uow.rows(statement):
+        rows[row["inquiry_id"]].append(row)
+    return {i: stored_of(i, found) for i, found in rows.items()}
+
+
 def stored_of(inquiry_id: int, rows: Sequence[Mapping[str, Any]]) -> Stored:
     clocks = {clock.key: (clock, row) for row in rows for clock in (clock_of(row),)}
     memory: Mapping[str, Any] = clocks[_HOME][1]["data"].get("ticket", {}) if _HOME in clocks else {}
@@ -149,54 +166,78 @@ def changed_rows(before: Stored, after: TicketClocks, note: Note) -> list[dict[s
     return rows
 
 
-async def save(uow: UnitOfWork, rows: Sequence[Mapping[str, Any]]) -> dict[tuple[int, Metric, int], int]:
-    """Insert or overwrite clock rows, in one statement for up to 300. Returns their ids."""
-    ids: dict[tuple[int, Metric, int], int] = {}
-    dialect = postgresql if uow.dialect == "postgresql" else sqlite
-    for start in range(0, len(rows), _CHUNK):
-        new = dialect.insert(sla_clock).values(list(rows[start : start + _CHUNK]))
-        overwritten = {
-            name: new.excluded[name] for name in _COLUMNS if name not in ("id", "version", *_KEY)
-        } | {"version": sla_clock.c.version + 1}
-        done = await uow.execute(
-            new.on_conflict_do_update(index_elements=list(_KEY), set_=overwritten).returning(
-                sla_clock.c.id, sla_clock.c.inquiry_id, sla_clock.c.metric, sla_clock.c.instance
-            )
-        )
-        for clock_id, inquiry_id, metric, instance in done:
-            ids[inquiry_id, Metric(metric), instance] = int(clock_id)
-    return ids
+async def save(
+    uow: UnitOfWork,
+    rows: Sequence[Mapping[str, Any]],
+    ids: Mapping[tuple[int, Metric, int], int],
+    *,
+    only: tuple[str, ...] | None = None,
+) -> dict[tuple[int, Metric, int], int]:
+    """Write clock rows: those with a known id (`ids`) are overwritten, the others inserted. Returns the new ids.
+
+    `only` names the columns that can have changed. Statements are built once and rows go as parameters: building a
+    statement with the rows in it costs several times what the database does.
+    """
+    new: list[Mapping[str, Any]] = []
+    old: list[dict[str, Any]] = []
+    names = only if only is not None else _MUTABLE
+    for row in rows:
+        clock_id = ids.get((row["inquiry_id"], Metric(row["metric"]), row["instance"]))
+        if clock_id is None:
+            new.append(row)
+        else:
+            old.append({"clock_id": clock_id, **{f"new_{name}": row[name] for name in names}})
+    if old:
+        await uow.execute(_overwrite(names), old)
+    if not new:
+        return {}
+    done = await uow.execute(_add(uow.dialect), new)
+    return {
+        (inquiry_id, Metric(metric), instance): int(clock_id)
+        for clock_id, inquiry_id, metric, instance in done
+    }
+
+
+@lru_cache(maxsize=8)
+def _overwrite(names: tuple[str, ...]) -> Update:
+    return (
+        update(sla_clock)
+        .where(sla_clock.c.id == bindparam("clock_id"))
+        .values({name: bindparam(f"new_{name}") for name in names} | {"version": sla_clock.c.version + 1})
+    )
+
+
+@lru_cache(maxsize=2)
+def _add(dialect: str) -> Insert:
+    """An insert that overwrites: a clock that was there and not loaded must not stop anybody's message."""
+    new = (postgresql if dialect == "postgresql" else sqlite).insert(sla_clock)
+    overwritten = {name: new.excluded[name] for name in _MUTABLE} | {"version": sla_clock.c.version + 1}
+    statement: Insert = new.on_conflict_do_update(index_elements=list(_KEY), set_=overwritten).returning(
+        sla_clock.c.id, sla_clock.c.inquiry_id, sla_clock.c.metric, sla_clock.c.instance
+    )
+    return statement
 
 
 async def add_events(uow: UnitOfWork, rows: Sequence[Mapping[str, Any]]) -> list[int | None]:
     """Append to the ledger, in the order given. A step that this clock has already is left out: None for its id."""
-    dialect = postgresql if uow.dialect == "postgresql" else sqlite
-    ids: list[int | None] = []
-    for start in range(0, len(rows), _CHUNK):
-        part = list(rows[start : start + _CHUNK])
-        if not any(row["step_key"] for row in part):
-            done = await uow.execute(
-                insert(sla_event).returning(sla_event.c.id, sort_by_parameter_order=True), part
-            )
-            ids += [int(i) for (i,) in done]
-            continue
-        steps = [row for row in part if row["step_key"]]
-        told = {}
-        statement = (
-            dialect.insert(sla_event)
-            .values(steps)
-            .on_conflict_do_nothing(index_elements=["clock_id", "step_key"])
-            .returning(sla_event.c.id, sla_event.c.clock_id, sla_event.c.step_key)
-        )
-        plain = [row for row in part if not row["step_key"]]
-        plain_ids = iter(await add_events(uow, plain))
-        for event_id, clock_id, step_key in await uow.execute(statement):
-            told[clock_id, step_key] = int(event_id)
-        ids += [
-            told.get((row["clock_id"], row["step_key"])) if row["step_key"] else next(plain_ids)
-            for row in part
-        ]
-    return ids
+    made: dict[tuple[Any, ...], list[int]] = {}
+    for row in await uow.execute(_append(uow.dialect), list(rows)):
+        made.setdefault((row.clock_id, row.kind, row.at, row.step_key), []).append(int(row.id))
+    # What comes back has no order of its own; entries that look alike are taken in the order of their ids.
+    waiting = {key: iter(sorted(ids)) for key, ids in made.items()}
+    return [
+        next(waiting.get((row["clock_id"], row["kind"], row["at"], row["step_key"]), iter(())), None)
+        for row in rows
+    ]
+
+
+@lru_cache(maxsize=2)
+def _append(dialect: str) -> Insert:
+    new = (postgresql if dialect == "postgresql" else sqlite).insert(sla_event)
+    statement: Insert = new.on_conflict_do_nothing(index_elements=["clock_id", "step_key"]).returning(
+        sla_event.c.id, sla_event.c.clock_id, sla_event.c.kind, sla_event.c.at, sla_event.c.step_key
+    )
+    return statement
 
 
 def event_values(
@@ -205,7 +246,7 @@ def event_values(
     return {
         "clock_id": clock_id, "inquiry_id": inquiry_id, "kind": str(event.kind), "at": event.at,
         "cause": event.cause[:80] if event.cause else None, "step_key": event.step_key,
-        "data": {**(event.data or {}), **data}, "recorded_at": recorded_at,
+        "data": {**data, **(event.data or {})}, "recorded_at": recorded_at,
     }  # fmt: skip
 
 

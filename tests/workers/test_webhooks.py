@@ -267,7 +267,7 @@ async def test_our_own_net_is_never_reached(host: str, receiver: HookReceiver) -
     status, error, _ = await posting.post(url, b"{}", {}, allowed=())
     assert status is None
     assert error is not None and "public" in error
-    assert receiver.posts == receiver.complaints == []
+    assert (receiver.posts, receiver.complaints) == ([], [])
 
 
 @pytest.mark.parametrize(

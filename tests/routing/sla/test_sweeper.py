@@ -10,9 +10,10 @@ from crm_core.clock import SystemClock
 from crm_core.db.engine import Database
 from crm_core.db.uow import UnitOfWork
 from crm_core.events import DomainEvent
+from crm_core.jobs import JobRow
 from crm_core.schema import inquiry
 from routing.schema import sla_clock, sla_event
-from routing.sla import sweeper
+from routing.sla import storms, sweeper
 from routing.sla.sweeper import sweep
 from tests.routing.sla.builders import MINUTE, Office, at, opened
 
@@ -170,7 +171,7 @@ async def test_one_broken_clock_does_not_keep_the_others_waiting(office: Office)
 
 
 async def test_a_storm_of_breaches_is_one_summary(office: Office, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweeper, "STORM", 5)
+    monkeypatch.setattr(storms, "STORM", 5)
     await office.promise({"first_reply": 60})
     tickets = [await opened(office, user=f"u{n}") for n in range(6)]
     office.move(61)
@@ -191,6 +192,73 @@ async def test_what_was_missed_is_on_the_account_of_who_had_it_then(office: Offi
     await office.agent(100, ticket)
     kinds = {e["kind"]: e["data"]["agent_id"] for e in await office.ledger(ticket, "first_reply")}
     assert kinds == {"activate": None, "breach": office.agent_id, "fulfil": office.lead_id}
+
+
+async def test_a_storm_is_one_for_the_minute_however_many_transactions(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first few are told singly; the rest of the minute is a number, and at its end the leads get one line."""
+    monkeypatch.setattr(storms, "STORM", 4)
+    monkeypatch.setattr(sweeper, "_TOGETHER", 2)
+    plan = [{"at": "100%", "actions": ["notify_lead", "raise_priority"]}]
+    await office.promise({"first_reply": {"minutes": 60, "steps": plan}})
+    for n in range(8):
+        await opened(office, user=f"u{n}")
+    office.move(61)
+    await sweep(office.db)
+    assert len(await office.told("sla.breached")) == 4
+    [storm] = await office.told("sla.storm")
+    assert storm["payload"]["breaches"] == 6
+    # What changes a ticket is done for each; only the telling is gathered.
+    assert len(await office.jobs("sla.step")) == 8
+    assert len(await office.jobs("sla.tell")) == 2
+    [job] = await office.jobs("sla.storm")
+    assert job["run_at"] == at(62)
+    office.move(62)
+    async with office.db.transaction() as uow:
+        await storms.summarise(None, uow, JobRow(lease_token="", **{n: job[n] for n in _JOB}))  # type: ignore[arg-type]
+    [line] = await office.told("notification.raised")
+    assert (line["payload"]["agent_id"], line["payload"]["new"][0]["breaches"]) == (office.lead_id, 8)
+
+
+_JOB = ("id", "name", "args", "lane", "order_key", "attempts", "max_attempts", "created_at")
+
+
+class Fast(SystemClock):
+    """A system clock that somebody set wrong."""
+
+    def __init__(self, ahead_ms: int) -> None:
+        self._ahead_ms = ahead_ms
+
+    def now_ms(self) -> int:
+        return super().now_ms() + self._ahead_ms
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)  # SQLite has no clock of its own
+@pytest.mark.parametrize("ahead", [-20 * MINUTE, 20 * MINUTE])
+async def test_a_process_whose_clock_is_wrong_breaks_no_promise_and_says_so(
+    office: Office, ahead: int
+) -> None:
+    await office.promise(FIRST)
+    office.clock.set(SystemClock().now_ms() - 55 * MINUTE - max(0, -ahead))
+    ticket = await opened(office)
+    wrong = Database(office.db.url, clock=Fast(ahead), hints=office.db.hints)
+    right = Database(office.db.url, clock=SystemClock(), hints=office.db.hints)
+    try:
+        async with office.db.transaction() as uow:
+            await uow.execute(update(sla_clock).values(next_fire_at=1))
+        for _ in range(3):
+            due = await sweep(wrong)
+            assert due is not None and due > wrong.clock.now_ms()
+        assert await steps_told(office) == []
+        [alarm] = await office.told("alarm.raised")
+        assert alarm["payload"]["what"] == "clock_skew"
+        assert abs(alarm["payload"]["skew_ms"] - ahead) < MINUTE
+        await sweep(right)
+        assert [t for t, _, _ in await steps_told(office)] == [ticket]
+    finally:
+        await wrong.close()
+        await right.close()
 
 
 async def test_the_skew_of_clocks_is_known(office: Office) -> None:
