@@ -77,9 +77,18 @@ async def test_a_wrong_policy_is_refused_with_its_place(
         assert (await conn.execute(select(sla_policy.c.id))).all() == []
 
 
-async def test_webhooks_say_that_they_are_not_there_yet(office: Office) -> None:
-    steps = [{"at": "50%", "actions": [{"do": "webhook", "value": "https://x"}]}]
-    with pytest.raises(Invalid, match="not available yet"):
+@pytest.mark.parametrize(
+    ("action", "why"),
+    [
+        ({"do": "webhook", "value": "nowhere"}, "no webhook 'nowhere'"),
+        ({"do": "notify_channel", "value": "#support"}, "no webhook '#support'"),
+        ({"do": "notify_agent", "value": "4711"}, "no agent 4711"),
+        ({"do": "notify_agent", "value": "anna"}, "needs the id of an agent"),
+    ],
+)
+async def test_steps_name_only_what_there_is(office: Office, action: dict[str, str], why: str) -> None:
+    steps = [{"at": "50%", "actions": [action]}]
+    with pytest.raises(Invalid, match=why):
         await create(office, targets=targets(60) | {"*": {"first_reply": {"minutes": 60, "steps": steps}}})
 
 
