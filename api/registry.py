@@ -5,6 +5,7 @@ from api.chat import routes as chat
 from api.layer.routes import Endpoint
 from api.resources import (
     assignments,
+    callback_planning,
     callbacks,
     calls,
     contacts,
@@ -17,6 +18,7 @@ from api.resources import (
     log,
     me,
     merging,
+    notices,
     offers,
     overview,
     people,
@@ -32,9 +34,11 @@ _MODULES = (
     me,
     inquiries,
     merging,
+    notices,
     assignments,
     offers,
     contacts,
+    callback_planning,
     callbacks,
     calls,
     uploads,

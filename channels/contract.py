@@ -88,11 +88,25 @@ class OriginateRequest:
     agent_ext: str | None
     caller_id: str | None = None  # our number to show
     customer_first: bool = False
+    agent_ring_s: int = 20  # how long the agent's phone rings before somebody else is asked
+    prompt: str | None = None  # customer-first: what the customer hears when he answers
+    language: str = "en"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OriginateResult:
     provider_call_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectRequest:
+    """Give a call that waits with the PBX to an agent."""
+
+    call_id: str  # the provider's
+    agent_ext: str
+    correlation_id: str | None = None
+    outbound: bool = False  # we called the customer, who answered
+    agent_ring_s: int = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,6 +277,10 @@ class Channel(ABC):
         self, request: OriginateRequest, inbox: InboxConfig, ctx: ChannelContext
     ) -> OriginateResult:
         raise NotConfigured(f"{self.spec.key} cannot dial")
+
+    async def connect(self, request: ConnectRequest, inbox: InboxConfig, ctx: ChannelContext) -> None:
+        """Ring an agent and connect him with a call that waits. Raises ChannelErrors."""
+        raise NotConfigured(f"{self.spec.key} cannot connect calls")
 
     async def set_up(self, inbox: InboxConfig, ctx: ChannelContext) -> None:
         """Tell the provider where to post (setWebhook …). Idempotent."""

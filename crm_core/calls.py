@@ -7,7 +7,7 @@ one open request per caller and number for calls that nobody answered.
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import and_, or_, select, update
 
 from crm_core import call_machine, contacts, inquiries, messages
 from crm_core.access import inquiry_audience
@@ -37,7 +37,25 @@ async def take(
     )
     if row is None:
         row = await _insert(uow, account, after)
-    return await _store(uow, dict(row), account, after, changes, inbound_id=inbound_id)
+    stored = await _store(uow, dict(row), account, after, changes, inbound_id=inbound_id)
+    if event.request is not None:
+        await uow.emit(
+            DomainEvent(
+                kind="call.requested",
+                subject_kind="call",
+                subject_id=stored["id"],
+                actor=f"contact:{stored['contact_id']}",
+                inquiry_id=stored["inquiry_id"],
+                conversation_id=stored["conversation_id"],
+                payload={
+                    "request": event.request,
+                    "number": event.request_number,
+                    "minutes": event.request_minutes,
+                },
+                context={"call": stored, "inbox": account},
+            )
+        )
+    return stored
 
 
 async def sweep(uow: UnitOfWork, *, limit: int = 200) -> int | None:
@@ -189,6 +207,8 @@ async def _store(
             "from_raw": state.from_raw,
             "to_raw": state.to_raw,
             "missed_counted": counted,
+            # Set by who keeps his place in the queue for a callback: this call's end is no miss.
+            **({"callback_id": row["data"]["callback_id"]} if "callback_id" in row["data"] else {}),
         },
         "updated_at": uow.now,
     }
@@ -197,7 +217,11 @@ async def _store(
     row = {**row, **values}
     over = state.status is CallStatus.ENDED
     if over and state.missed and before_disposition is None and row["conversation_id"] is not None:
-        if not counted:
+        if "callback_id" in row["data"]:
+            values["data"]["waived"] = "callback"
+        elif not counted and await _spoke_since(uow, row, state):
+            values["data"]["waived"] = "spoke_since"
+        elif not counted:
             row["inquiry_id"] = await _missed(uow, row, account, state)
             values["inquiry_id"] = row["inquiry_id"]
             values["data"]["missed_counted"] = True
@@ -207,6 +231,7 @@ async def _store(
         await _answered(uow, row)
     if changes and row["conversation_id"] is not None and (over or row["message_id"] is not None):
         row["message_id"] = values["message_id"] = await _card(uow, row, account, state)
+    row["data"] = values["data"]
     await uow.execute(update(call).where(call.c.id == row["id"]).values(**values))
     if changes:
         owner = (
@@ -273,6 +298,29 @@ async def _missed(
         },
     )
     return int(opened["id"])
+
+
+async def _spoke_since(uow: UnitOfWork, row: Mapping[str, Any], state: CallState) -> bool:
+    """Whether we have talked with this number after the call ended, within its grace: he called again at once and was
+    answered, so nobody need call him back.
+    """
+    if row["contact_id"] is None or state.customer_number is None or state.ended_at is None:
+        return False
+    number = state.customer_number
+    found = await uow.scalar(
+        select(call.c.id)
+        .where(
+            call.c.contact_id == row["contact_id"],
+            call.c.id != row["id"],
+            call.c.answered_at >= state.ended_at,
+            or_(
+                and_(call.c.direction == "inbound", call.c.from_number == number),
+                and_(call.c.direction != "inbound", call.c.to_number == number),
+            ),
+        )
+        .limit(1)
+    )
+    return found is not None
 
 
 async def _person_and_thread(

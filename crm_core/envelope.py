@@ -114,6 +114,10 @@ class CallEvent:
     recording_ref: str | None = None
     correlation_id: str | None = None
     display_name: str | None = None
+    # What the caller asked for by pressing keys: callback (keep my place and call me) | snooze (call me later).
+    request: str | None = None
+    request_number: str | None = None  # as typed; None is the number he calls from
+    request_minutes: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,8 @@ from routing.schema import callback, callback_attempt
 
 routes = Routes("callbacks")
 
-State = Literal["scheduled", "due", "offered", "dialling", "done", "cancelled", "escalated"]
+State = Literal["scheduled", "due", "offered", "dialling", "paused", "done", "cancelled", "escalated"]
+Mode = Literal["preview", "agent_first", "customer_first"]
 Note = Annotated[str, Field(max_length=4_000)]
 
 
@@ -30,6 +31,15 @@ class AttemptOut(OpenOut):
     agent: RefOut | None
     outcome: str | None
     call_id: int | None
+    style: str | None
+
+
+class LinkOut(OpenOut):
+    """One of those who are asked, in order. `result`: asked, took, not_taken, declined, offline, busy, inactive."""
+
+    agent: RefOut | None
+    role: str
+    result: str | None
 
 
 class CallbackOut(OpenOut):
@@ -51,6 +61,14 @@ class CallbackOut(OpenOut):
     note: str | None
     created_by: str
     escalated_at: InstantOut | None
+    kind: str
+    mode: str
+    kept_by: InstantOut | None
+    kept_at: InstantOut | None
+    paused_at: InstantOut | None
+    escalation: str | None
+    ended_by: str | None
+    chain: list[LinkOut]
 
 
 class CallbacksQuery(PageQuery):
@@ -70,6 +88,16 @@ class BookIn(In):
     note: Note | None = None
     owner_id: RowId | None = None
     team_id: RowId | None = None
+    mode: Mode | None = None
+    slot: Annotated[bool, Field(description="only if the team has a call left to promise then")] = False
+
+
+class HoldIn(In):
+    """Exactly one of both: whose place in the queue is kept."""
+
+    call_id: RowId | None = None
+    inquiry_id: RowId | None = None
+    phone: Annotated[str, Field(min_length=3, max_length=40)] | None = None
 
 
 class MoveIn(In):
@@ -77,6 +105,16 @@ class MoveIn(In):
     window_end: Instant | None = None
     note: Note | None = None
     owner_id: RowId | None = None
+    mode: Mode | None = None
+    slot: bool = False
+
+
+class SnoozeIn(In):
+    minutes: Annotated[int, Field(ge=1, le=1440)] | None = None
+
+
+class CloseIn(In):
+    reason: Annotated[str, Field(min_length=1, max_length=500)]
 
 
 class CancelIn(In):
@@ -112,6 +150,8 @@ async def show_callbacks(conn: AsyncConnection, rows: Sequence[Mapping[Any, Any]
         view = callbacks.callback_view(dict(row), attempts.get(row["id"], ()))
         for attempt in view["attempts"]:
             attempt["agent"] = agents.get(attempt["agent_id"])
+        for link in view["chain"]:
+            link["agent"] = agents.get(link["agent_id"])
         shown.append(
             {
                 **view,
@@ -206,7 +246,7 @@ async def show(call: Call, conn: AsyncConnection, id: RowId) -> Annotated[Data, 
     return (await show_callbacks(conn, rows))[0]
 
 
-@routes.post("/callbacks", status=201)
+@routes.post("/callbacks", status=201, errors=(409,))
 async def book(call: Call, uow: UnitOfWork, body: BookIn) -> Annotated[Data, CallbackOut]:
     """Promise to call. An open promise to the same number is moved, not doubled."""
     inquiry_row = (
@@ -237,7 +277,26 @@ async def book(call: Call, uow: UnitOfWork, body: BookIn) -> Annotated[Data, Cal
         note=body.note,
         source="desk",
         created_by=call.actor.label,
+        mode=body.mode,
+        strict_slot=body.slot,
     )
+    return await _shown(uow, row["id"])
+
+
+@routes.post("/callbacks/hold", status=201, errors=(404, 409))
+async def hold(call: Call, uow: UnitOfWork, body: HoldIn) -> Annotated[Data, CallbackOut]:
+    """Keep the place in the queue of a caller, or of somebody who waits in a chat, and call him at his turn."""
+    if (body.call_id is None) == (body.inquiry_id is None):
+        raise Invalid("give call_id or inquiry_id, one of both", code="bad_hold")
+    if body.inquiry_id is not None:
+        await access_inquiry(uow, call.actor, body.inquiry_id)
+        row = await callbacks.take_place_of_request(
+            uow, body.inquiry_id, actor=call.actor.label, number=body.phone
+        )
+    else:
+        row = await callbacks.take_place_of_call(
+            uow, body.call_id or 0, actor=call.actor.label, number=body.phone
+        )
     return await _shown(uow, row["id"])
 
 
@@ -253,6 +312,8 @@ async def move(call: Call, uow: UnitOfWork, id: RowId, body: MoveIn) -> Annotate
         window_end=body.window_end,
         note=body.note,
         owner_id=body.owner_id,
+        mode=body.mode,
+        strict_slot=body.slot,
         actor=call.actor.label,
     )
     return await _shown(uow, id)
@@ -263,6 +324,30 @@ async def cancel(call: Call, uow: UnitOfWork, id: RowId, body: CancelIn) -> Anno
     """Take a promise back."""
     await _access(uow, call.actor, id)
     await callbacks.cancel(uow, id, actor=call.actor.label, reason=body.reason)
+    return await _shown(uow, id)
+
+
+@routes.post("/callbacks/{id}/snooze", errors=(409,))
+async def snooze(call: Call, uow: UnitOfWork, id: RowId, body: SnoozeIn) -> Annotated[Data, CallbackOut]:  # noqa: A002
+    """Not now, later: without minutes by the team's usual time. A place in the queue stays as old as it is."""
+    await _access(uow, call.actor, id)
+    await callbacks.snooze(uow, id, minutes=body.minutes, actor=call.actor.label)
+    return await _shown(uow, id)
+
+
+@routes.post("/callbacks/{id}/resume", errors=(409,))
+async def resume(call: Call, uow: UnitOfWork, id: RowId) -> Annotated[Data, CallbackOut]:  # noqa: A002
+    """The attempts that rest since the customer wrote or called go on."""
+    await _access(uow, call.actor, id)
+    await callbacks.resume(uow, id, actor=call.actor.label)
+    return await _shown(uow, id)
+
+
+@routes.post("/callbacks/{id}/close", errors=(409,))
+async def close(call: Call, uow: UnitOfWork, id: RowId, body: CloseIn) -> Annotated[Data, CallbackOut]:  # noqa: A002
+    """No call is needed any more, says an agent, and why."""
+    await _access(uow, call.actor, id)
+    await callbacks.cancel(uow, id, actor=call.actor.label, reason=body.reason, confirm=False)
     return await _shown(uow, id)
 
 

@@ -18,6 +18,7 @@ from crm_core.errors import Conflict, Invalid, NotFound
 from crm_core.events import EVERYONE, DomainEvent
 from crm_core.schema import agent, agent_skill, login_session, team, team_member
 from routing import configuration, lanes, presence
+from routing.callbacks import settings as callback_settings
 from routing.schema import calendar
 
 routes = Routes("people")
@@ -249,6 +250,7 @@ async def show_team(conn: AsyncConnection, id: RowId) -> Annotated[Data, TeamOut
 @routes.post("/teams", role="admin", status=201)
 async def create_team(call: Call, uow: UnitOfWork, body: TeamIn) -> Annotated[Data, TeamOut]:
     """Add a team."""
+    callback_settings.parse(body.settings.get("callbacks"))
     await _check_calendar(uow, body.calendar_id)
     values = {
         "name": body.name,
@@ -290,6 +292,7 @@ async def change_team(
         except IntegrityError as error:
             raise Conflict("there is a team of this name", code="name_taken") from error
     if settings is not None:
+        callback_settings.parse(settings.get("callbacks"))
         await configuration.edit(uow, id, settings, actor=call.actor.label)
     if changes.get("calendar_id", before["calendar_id"]) != before["calendar_id"]:
         await configuration.follow(uow, id)

@@ -13,6 +13,7 @@ from channels.contract import (
     Channel,
     ChannelContext,
     ChannelSpec,
+    ConnectRequest,
     HttpAnswer,
     InboxConfig,
     Malformed,
@@ -52,6 +53,7 @@ class TelephonyChannel(Channel):
             "caller_id?": "our number to show when we call out; `number` if empty",
             "require_timestamp?": "generic: refuse webhooks without X-Timestamp (replay protection)",
             "originate_url?": "generic: where to POST a request to dial",
+            "connect_url?": "generic: where to POST which agent takes a waiting call; then callers wait in our queue",
             "account_sid?": "twilio: AC…",
             "auth_token?": "twilio: signs webhooks and opens the API",
             "sip_domain?": "twilio: agents' SIP domain; without it extensions are client names",
@@ -126,6 +128,11 @@ class TelephonyChannel(Channel):
         ContentRejected (this number will never be dialled), Transient, OutcomeUnknown (it may be ringing).
         """
         return await _vendor(inbox).originate(request, inbox, ctx)
+
+    @override
+    async def connect(self, request: ConnectRequest, inbox: InboxConfig, ctx: ChannelContext) -> None:
+        """Ring an agent for a call that waits. Raises ChannelErrors as `originate`."""
+        await _vendor(inbox).connect(request, inbox, ctx)
 
     @override
     async def health(self, inbox: InboxConfig, ctx: ChannelContext) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from channels.contract import (
     AuthFailed,
     CallDecision,
     ChannelContext,
+    ConnectRequest,
     ContentRejected,
     HttpAnswer,
     InboxConfig,
@@ -130,42 +131,74 @@ class GenericVendor(vendor.Vendor):
     async def originate(
         self, request: OriginateRequest, inbox: InboxConfig, ctx: ChannelContext
     ) -> OriginateResult:
-        """POST `{correlation_id, to, agent_ext, caller_id, customer_first}` to `originate_url`, signed with
-        the inbox's secret over `timestamp.body` in the way we want to be signed to. The PBX answers 2xx, with
-        `{"call_id": …}` if it knows one; 409 means it has this correlation id already, which is a success.
+        """POST `{correlation_id, to, agent_ext, caller_id, customer_first, agent_ring_s, prompt, language}` to
+        `originate_url`, signed with the inbox's secret over `timestamp.body` in the way we want to be signed to. The
+        PBX answers 2xx, with `{"call_id": …}` if it knows one; 409 means it has this correlation id already, which is
+        a success. Customer-first has no `agent_ext`: who takes the customer is told to `connect_url` once he answers.
         """
-        url = vendor.required(inbox, "originate_url")
-        body = wire.dump(
+        told = await _command(
+            vendor.required(inbox, "originate_url"),
             {
                 "correlation_id": request.correlation_id,
                 "to": request.to_number,
                 "agent_ext": request.agent_ext,
                 "caller_id": request.caller_id or vendor.setting(inbox, "caller_id"),
                 "customer_first": request.customer_first,
-            }
-        )
-        stamp = str(ctx.clock.now_ms() // 1000)
-        mac = hmac.new(inbox.secret.encode(), stamp.encode() + b"." + body, hashlib.sha256).digest()
-        reply = await vendor.post(
-            ctx,
-            url,
-            body=body,
-            headers={
-                "Content-Type": "application/json",
-                "X-Timestamp": stamp,
-                "X-Event-Id": request.correlation_id,
-                "X-Signature": base64.urlsafe_b64encode(mac).rstrip(b"=").decode(),
+                "agent_ring_s": request.agent_ring_s,
+                "prompt": request.prompt,
+                "language": request.language,
             },
+            request.correlation_id,
+            inbox,
+            ctx,
         )
-        if reply.status in {401, 403}:
-            raise AuthFailed(f"the PBX refused our signature: {reply.status}")
-        if reply.status not in {200, 201, 202, 204, 409}:
-            raise ContentRejected(f"the PBX refused to dial: {reply.status} {_reason(reply.body)}")
-        try:
-            told = wire.json_object(reply.body) if reply.body else {}
-        except Malformed:
-            told = {}
         return OriginateResult(provider_call_id=wire.text(told.get("call_id"), 200))
+
+    @override
+    async def connect(self, request: ConnectRequest, inbox: InboxConfig, ctx: ChannelContext) -> None:
+        """POST `{call_id, correlation_id, agent_ext, agent_ring_s}` to `connect_url`, signed alike. The PBX rings the
+        extension and joins it to the waiting call; 409 means that the call waits no more.
+        """
+        await _command(
+            vendor.required(inbox, "connect_url"),
+            {
+                "call_id": request.call_id,
+                "correlation_id": request.correlation_id,
+                "agent_ext": request.agent_ext,
+                "agent_ring_s": request.agent_ring_s,
+            },
+            f"connect:{request.call_id}:{request.agent_ext}",
+            inbox,
+            ctx,
+        )
+
+
+async def _command(
+    url: str, command: dict[str, Any], event_id: str, inbox: InboxConfig, ctx: ChannelContext
+) -> dict[str, Any]:
+    """POST one signed command. Returns what the PBX tells; raises the ChannelError that its answer means."""
+    body = wire.dump(command)
+    stamp = str(ctx.clock.now_ms() // 1000)
+    mac = hmac.new(inbox.secret.encode(), stamp.encode() + b"." + body, hashlib.sha256).digest()
+    reply = await vendor.post(
+        ctx,
+        url,
+        body=body,
+        headers={
+            "Content-Type": "application/json",
+            "X-Timestamp": stamp,
+            "X-Event-Id": event_id,
+            "X-Signature": base64.urlsafe_b64encode(mac).rstrip(b"=").decode(),
+        },
+    )
+    if reply.status in {401, 403}:
+        raise AuthFailed(f"the PBX refused our signature: {reply.status}")
+    if reply.status not in {200, 201, 202, 204, 409}:
+        raise ContentRejected(f"the PBX refused to dial: {reply.status} {_reason(reply.body)}")
+    try:
+        return wire.json_object(reply.body) if reply.body else {}
+    except Malformed:
+        return {}
 
 
 def _events(request: RawRequest) -> list[dict[str, Any]]:
@@ -237,7 +270,16 @@ def _call_event(event: dict[str, Any], call_id: str, state: str, inbox: InboxCon
         recording_ref=wire.text(event.get("recording_ref"), 500),
         correlation_id=wire.text(event.get("correlation_id"), 80),
         display_name=wire.text(event.get("name"), 120),
+        request=_wish(event),
+        request_number=wire.text(event.get("callback_number"), 40),
+        request_minutes=wire.integer(event.get("minutes"), high=1440),
     )
+
+
+def _wish(event: dict[str, Any]) -> str | None:
+    """What the caller asked for by keys, as the PBX's menu understood it: `request` is callback or snooze."""
+    wish = wire.text(event.get("request"), 20)
+    return wish if wish in {"callback", "snooze"} else None
 
 
 def _web_address(value: Any) -> str | None:

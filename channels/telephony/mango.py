@@ -18,10 +18,12 @@ from channels.contract import (
     AuthFailed,
     CallDecision,
     ChannelContext,
+    ConnectRequest,
     ContentRejected,
     HttpAnswer,
     InboxConfig,
     Malformed,
+    NotConfigured,
     OriginateRequest,
     OriginateResult,
     OutcomeUnknown,
@@ -137,6 +139,8 @@ class MangoVendor(vendor.Vendor):
         correlation id and comes back in the call's events.
         """
         key, salt = vendor.required(inbox, "vpbx_api_key"), vendor.required(inbox, "vpbx_salt")
+        if request.customer_first:
+            raise NotConfigured("Mango calls are dialled agent-first")
         if request.agent_ext is None:
             raise ContentRejected("Mango dials from an extension: the agent has none")
         command: dict[str, Any] = {
@@ -157,6 +161,13 @@ class MangoVendor(vendor.Vendor):
         _check(reply)
         # The call's own id is not told here; its events carry command_id.
         return OriginateResult()
+
+    @override
+    async def connect(self, request: ConnectRequest, inbox: InboxConfig, ctx: ChannelContext) -> None:
+        """The documented commands have none that joins a waiting customer to an extension and tells the outcome:
+        Mango is dialled agent-first.
+        """
+        raise NotConfigured("Mango calls are dialled agent-first")
 
 
 def sign(key: str, text: str, salt: str) -> str:

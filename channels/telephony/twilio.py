@@ -10,7 +10,7 @@ back to us.
 import base64
 import hashlib
 import hmac
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 from xml.sax.saxutils import escape, quoteattr
 
 import aiohttp
@@ -21,6 +21,7 @@ from channels.contract import (
     AuthFailed,
     CallDecision,
     ChannelContext,
+    ConnectRequest,
     ContentRejected,
     HttpAnswer,
     InboxConfig,
@@ -57,6 +58,9 @@ _ENDS = {
     "canceled": causes.CANCELLED,
 }
 _DEFAULT_QUEUE = "switchboard"
+_RING_CUSTOMER_S = 45
+#: the key that means "call me later" while the prompt is heard, and "call me back" in the queue
+_LATER_KEY, _CALLBACK_KEY = "9", "1"
 _LEG_EVENTS = ("initiated", "ringing", "answered", "completed")
 #: What our own callback addresses carry; nothing else of a query is kept.
 _QUERY = ("ext", "dir", "corr", "side")
@@ -120,6 +124,8 @@ class TwilioVendor(vendor.Vendor):
         event: CallEvent | None = None
         if "RecordingSid" in form:
             event = _recording(form, sid, item, inbox)
+        elif item.meta.get("path") in {"wish", "later"}:
+            event = _pressed(form, sid, item, inbox)
         elif dial is not None:
             event = _dialled(form, sid, dial, item, inbox)
         elif "QueueResult" in form:
@@ -143,7 +149,11 @@ class TwilioVendor(vendor.Vendor):
         hook = wire.hook_base(request.url, inbox.key)
         if _asks(request, inbox):
             return _twiml(_route(hook, decision, inbox))
-        if wire.tail(request.url, inbox.key) == "dialed":
+        where = wire.tail(request.url, inbox.key)
+        if where in {"wish", "later"}:
+            # Taken at its word he may hang up; any other key changes nothing.
+            return _twiml(_after_key(hook, where, form, inbox))
+        if where == "dialed":
             # The agent did not take it: the caller must not be dropped, he waits in the queue.
             taken = form.get("DialCallStatus") in {"completed", "answered"}
             return _twiml("<Hangup/>" if taken else _enqueue(hook, None, inbox))
@@ -180,7 +190,14 @@ class TwilioVendor(vendor.Vendor):
             noun, address = _address(request.agent_ext, inbox)
             then = _dial(_noun(noun, address, f"{hook}/leg", agent), caller_id, f"{hook}/dialed", inbox)
         else:
-            to, then = request.to_number, _enqueue(hook, None, inbox)
+            # The prompt, with one key to put the call off; who does not press it waits for an agent.
+            to = request.to_number
+            wish = f"{hook}/later?{urlencode(customer)}"
+            said = _say(request.prompt, request.language) if request.prompt else ""
+            then = (
+                f'<Gather numDigits="1" timeout="1" action={quoteattr(wish)} method="POST">{said}</Gather>'
+                f"{_enqueue(hook, None, inbox)}"
+            )
         reply = await vendor.post(
             ctx,
             f"{base}/2010-04-01/Accounts/{sid}/Calls.json",
@@ -188,6 +205,7 @@ class TwilioVendor(vendor.Vendor):
                 ("To", to),
                 ("From", caller_id),
                 ("Twiml", f"<Response>{then}</Response>"),
+                ("Timeout", str(request.agent_ring_s if agent_first else _RING_CUSTOMER_S)),
                 ("StatusCallback", f"{hook}/status?{urlencode(agent if agent_first else customer)}"),
                 ("StatusCallbackMethod", "POST"),
                 *[("StatusCallbackEvent", event) for event in _LEG_EVENTS],
@@ -195,6 +213,36 @@ class TwilioVendor(vendor.Vendor):
             headers={"Authorization": aiohttp.encode_basic_auth(sid, token)},
         )
         return OriginateResult(provider_call_id=_call_sid(reply))
+
+    @override
+    async def connect(self, request: ConnectRequest, inbox: InboxConfig, ctx: ChannelContext) -> None:
+        """POST Calls/{sid} with new TwiML (https://www.twilio.com/docs/voice/api/call-resource#update-a-call-resource):
+        the waiting caller leaves the queue and the agent's phone rings.
+        """
+        sid, token = vendor.required(inbox, "account_sid"), vendor.required(inbox, "auth_token")
+        if not ctx.public_url:
+            raise NotConfigured("the public address of this server is not set")
+        hook = f"{ctx.public_url.rstrip('/')}/hooks/{inbox.key}"
+        base = (vendor.setting(inbox, "api_base") or API_BASE).rstrip("/")
+        marks = {
+            "dir": "outbound" if request.outbound else "inbound",
+            "side": "agent",
+            "ext": request.agent_ext,
+        }
+        if request.correlation_id is not None:
+            marks["corr"] = request.correlation_id
+        noun, address = _address(request.agent_ext, inbox)
+        then = _dial(
+            _noun(noun, address, f"{hook}/leg", marks), None, f"{hook}/dialed", inbox,
+            seconds=request.agent_ring_s,
+        )  # fmt: skip
+        reply = await vendor.post(
+            ctx,
+            f"{base}/2010-04-01/Accounts/{sid}/Calls/{quote(request.call_id, safe='')}.json",
+            form=[("Twiml", f"<Response>{then}</Response>")],
+            headers={"Authorization": aiohttp.encode_basic_auth(sid, token)},
+        )
+        _call_sid(reply)
 
 
 def _form(request: RawRequest) -> dict[str, str]:
@@ -343,6 +391,14 @@ def _left_queue(form: dict[str, str], sid: str, item: RawItem, inbox: InboxConfi
     )
 
 
+def _pressed(form: dict[str, str], sid: str, item: RawItem, inbox: InboxConfig) -> CallEvent:
+    """Keys of our own menus: no step of the call, perhaps a wish."""
+    key = wire.text(form.get("Digits"), 10)
+    wish = {_LATER_KEY: "snooze", _CALLBACK_KEY: "callback"}.get(key or "")
+    wanted = wish if (wish == "snooze") == (item.meta.get("path") == "later") else None
+    return _event(form, item, inbox, leg_id=sid, state="note", request=wanted)
+
+
 def _recording(form: dict[str, str], sid: str, item: RawItem, inbox: InboxConfig) -> CallEvent:
     ready = form.get("RecordingStatus", "completed") == "completed"
     return _event(
@@ -395,8 +451,15 @@ def _noun(noun: str, address: str, callback: str, marks: dict[str, str]) -> str:
     )
 
 
-def _dial(noun: str, caller_id: str | None, action: str | None, inbox: InboxConfig) -> str:
-    seconds = wire.integer(inbox.config.get("ring_seconds"), low=5, high=120) or 20
+def _say(text: str, language: str) -> str:
+    spoken = {"uk": "uk-UA", "ru": "ru-RU"}.get(language, "en-US")
+    return f'<Say language="{spoken}">{escape(text)}</Say>'
+
+
+def _dial(
+    noun: str, caller_id: str | None, action: str | None, inbox: InboxConfig, *, seconds: int | None = None
+) -> str:
+    seconds = seconds or wire.integer(inbox.config.get("ring_seconds"), low=5, high=120) or 20
     attributes = f' answerOnBridge="true" timeout="{seconds}"'
     if caller_id is not None:
         attributes += f" callerId={quoteattr(caller_id)}"
@@ -408,6 +471,13 @@ def _dial(noun: str, caller_id: str | None, action: str | None, inbox: InboxConf
 def _enqueue(hook: str, queue: str | None, inbox: InboxConfig) -> str:
     name = queue or vendor.setting(inbox, "default_queue") or _DEFAULT_QUEUE
     return f'<Enqueue action={quoteattr(hook + "/queued")} method="POST">{escape(name)}</Enqueue>'
+
+
+def _after_key(hook: str, where: str, form: dict[str, str], inbox: InboxConfig) -> str:
+    key = form.get("Digits")
+    if (where, key) in {("wish", _CALLBACK_KEY), ("later", _LATER_KEY)}:
+        return "<Hangup/>"
+    return _enqueue(hook, None, inbox)
 
 
 def _call_sid(reply: vendor.Reply) -> str | None:

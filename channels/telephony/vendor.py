@@ -14,6 +14,7 @@ from channels import wire
 from channels.contract import (
     CallDecision,
     ChannelContext,
+    ConnectRequest,
     HttpAnswer,
     InboxConfig,
     NotConfigured,
@@ -47,6 +48,7 @@ class Vendor(Protocol):
     async def originate(
         self, request: OriginateRequest, inbox: InboxConfig, ctx: ChannelContext
     ) -> OriginateResult: ...
+    async def connect(self, request: ConnectRequest, inbox: InboxConfig, ctx: ChannelContext) -> None: ...
 
 
 def setting(inbox: InboxConfig, name: str) -> str | None:

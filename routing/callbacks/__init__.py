@@ -12,7 +12,8 @@ from routing.callbacks.attempts import CONNECT_JOB, ORIGINATE_JOB, dial
 from routing.callbacks.booking import book, book_from_customer, cancel, reschedule
 from routing.callbacks.hold import snooze, take_place_of_call, take_place_of_request
 from routing.callbacks.inbound import resume
-from routing.callbacks.outcomes import record_outcome
+from routing.callbacks.notify import declare
+from routing.callbacks.outcomes import fall_back, not_connected, record_outcome
 from routing.callbacks.plan import OUTCOMES
 from routing.callbacks.sweep import sweep
 from routing.callbacks.view import callback_view
@@ -34,7 +35,10 @@ __all__ = [
     "book_from_customer",
     "callback_view",
     "cancel",
+    "declare",
     "dial",
+    "fall_back",
+    "not_connected",
     "record_outcome",
     "reschedule",
     "resume",

@@ -14,7 +14,7 @@ from crm_core.errors import SwitchboardError
 from crm_core.events import DomainEvent
 from crm_core.jobs import NewJob
 from routing import items
-from routing.callbacks import ending, hold, rows
+from routing.callbacks import ending, hold, outcomes, rows
 from routing.callbacks.attempts import CONNECT_JOB
 from routing.schema import callback
 
@@ -42,6 +42,7 @@ async def on_call(uow: UnitOfWork, event: DomainEvent) -> None:
         account = event.context["inbox"]
         if await hold.absorb(uow, row, team_id=account["team_id"]) is None:
             await _queue(uow, row, state, account)
+        await outcomes.pass_on(uow, "call", row["id"], state)
         if Change.CREATED in kinds:
             await _pause(uow, callback.c.phone == row["from_number"], cause="call")
     elif Change.ANSWERED in kinds and row["agent_id"] is not None:
@@ -106,8 +107,6 @@ async def _snooze(uow: UnitOfWork, row: Mapping[str, Any], minutes: Any, actor: 
         return
     promise = await rows.lock(uow, int(found))
     if promise["state"] == "dialling":
-        from routing.callbacks import outcomes
-
         # He pressed "later" on the call that reaches him: that call is over for us, and he is called again.
         await outcomes.postpone(uow, promise)
     await hold.snooze(

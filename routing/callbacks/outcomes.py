@@ -14,14 +14,14 @@ from crm_core.clock import SECOND
 from crm_core.db.uow import Row, UnitOfWork
 from crm_core.errors import Invalid
 from crm_core.events import DomainEvent
-from crm_core.schema import call, contact
+from crm_core.schema import agent, call, contact
 from routing import items, machine, store
 from routing.callbacks import chain, ending, rows
-from routing.callbacks.attempts import GIVE_UP_MS
+from routing.callbacks.attempts import GIVE_UP_MANUAL_MS, GIVE_UP_MS
 from routing.callbacks.plan import retry_at
 from routing.callbacks.settings import OUTCOMES, UNCOUNTED, Mode
 from routing.model import ItemState
-from routing.schema import callback_attempt
+from routing.schema import assignment, callback_attempt
 
 #: a call's disposition -> the attempt's outcome
 _FROM_CALL = {
@@ -250,6 +250,8 @@ async def on_call(uow: UnitOfWork, event: DomainEvent) -> None:
     promise = await rows.lock(uow, attempt["callback_id"])
     attempt = {**attempt, **await _progress(uow, promise, attempt, row["id"], state)}
     if state.status is not CallStatus.ENDED:
+        if attempt["style"] == Mode.CUSTOMER_FIRST and attempt["state"] == "dialling":
+            await pass_on(uow, "callback", promise["id"], state)
         return
     outcome = _FROM_CALL.get(state.disposition or "", "failed")
     customer_first = attempt["style"] == Mode.CUSTOMER_FIRST
@@ -387,3 +389,76 @@ async def postpone(uow: UnitOfWork, row: dict[str, Any]) -> dict[str, Any]:
     row = await rows.change(uow, row, state="due")
     await items.finish(uow, "callback", row["id"], "snoozed")
     return row
+
+
+async def fall_back(uow: UnitOfWork, attempt_id: int, detail: str) -> None:
+    """The PBX has no such command after all. With an agent at work the number is his to dial by hand; without one the
+    promise goes to an agent first.
+    """
+    attempt = await uow.row(select(callback_attempt).where(callback_attempt.c.id == attempt_id))
+    if attempt is None or attempt["state"] != "dialling":
+        return
+    row = await rows.lock(uow, attempt["callback_id"])
+    if row["state"] != "dialling":
+        return
+    if attempt["agent_id"] is not None:
+        await uow.execute(
+            update(callback_attempt)
+            .where(callback_attempt.c.id == attempt_id)
+            .values(mode="manual", note=detail[:300], give_up_at=uow.now + GIVE_UP_MANUAL_MS)
+        )
+        await rows.tell(uow, "updated", row, manual=True, reason=detail[:300])
+        return
+    await uow.execute(
+        update(callback_attempt)
+        .where(callback_attempt.c.id == attempt_id)
+        .values(
+            state="ended",
+            outcome="failed",
+            counted=False,
+            note=detail[:300],
+            ended_at=uow.now,
+            give_up_at=None,
+        )
+    )
+    row = await rows.change(
+        uow, row, state="due", mode=Mode.AGENT_FIRST.value, uncounted_attempts=row["uncounted_attempts"] + 1
+    )
+    await rows.tell(uow, "attempted", row, outcome="failed", fallback=Mode.AGENT_FIRST.value)
+    await enter_queue(uow, row)
+
+
+async def not_connected(uow: UnitOfWork, call_id: int, agent_id: int, attempt_id: int | None) -> None:
+    """The PBX could not ring the agent for a waiting call: the next one is asked."""
+    source = ("call", call_id)
+    if attempt_id is not None:
+        attempt = await uow.row(select(callback_attempt).where(callback_attempt.c.id == attempt_id))
+        if attempt is None or attempt["state"] != "dialling":
+            return
+        source = ("callback", int(attempt["callback_id"]))
+    item = await store.lock_live(uow, *source)
+    if item is None or item.state != ItemState.ASSIGNED or item.owner_id != agent_id:
+        return
+    held = await store.holdings(uow, item)
+    event = machine.Requeued(held=held, cause="agent_no_answer", exclude=agent_id)
+    await items.requeue(uow, item, event, "agent_no_answer")
+
+
+async def pass_on(uow: UnitOfWork, source_kind: str, source_id: int, state: CallState) -> None:
+    """Somebody waits on the line, and the agent who took him did not pick up: the next agent is asked."""
+    legs = [leg for leg in state.legs if leg.agent]
+    if not legs or any(leg.was_answered or leg.ended_seen_at is None for leg in legs):
+        return
+    last = max(legs, key=lambda leg: (leg.ended_seen_at or 0, leg.leg_id))
+    item = await store.lock_live(uow, source_kind, source_id)
+    if item is None or item.state != ItemState.ASSIGNED or item.owner_id is None:
+        return
+    extension = await uow.scalar(select(agent.c.extension).where(agent.c.id == item.owner_id))
+    since = await uow.scalar(
+        select(assignment.c.started_at).where(assignment.c.item_id == item.id, assignment.c.ended_at.is_(None))
+    )
+    if extension != last.agent_ext or since is None or since > (last.ended_seen_at or 0):
+        return
+    held = await store.holdings(uow, item)
+    event = machine.Requeued(held=held, cause="agent_no_answer", exclude=item.owner_id)
+    await items.requeue(uow, item, event, "agent_no_answer")

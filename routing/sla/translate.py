@@ -183,6 +183,8 @@ def call_updated(event: DomainEvent, now: int) -> Happening | None:
     if Change.ANSWERED in seen:
         at = seen[Change.ANSWERED]
         events += [Connected(at, ref), MessageWritten(at, Author.AGENT, ref=ref)]
+    elif Change.DISPOSITION in seen and state.missed and "waived" in row["data"]:
+        return None  # he keeps his place for a callback, or has been answered since
     elif Change.DISPOSITION in seen and state.missed:
         ref = f"{ref}:missed"
         events += [Abandoned(now), MessageWritten(now, Author.CUSTOMER, ref=ref)]
