@@ -5,12 +5,16 @@ everywhere is inquiry, conversation, item, then agents by id; who would have to 
 skips instead of waiting.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import case, func, select, update
+from sqlalchemy import bindparam, case, func, select, update
+from sqlalchemy.sql.selectable import FromClause
 
+from crm_core.db.prepared import Prepared, any_of
 from crm_core.db.uow import Row, UnitOfWork
 from crm_core.errors import NotFound
 from crm_core.schema import agent, team, team_member
@@ -19,8 +23,18 @@ from routing.model import Presence, Reason
 from routing.schema import agent_lane, agent_slot, agent_state
 from routing.settings import DEFAULTS, ChannelSettings, read
 
-#: agents whose rows a transaction has locked, so that it knows whether it may wait for another
-_locked: "WeakKeyDictionary[UnitOfWork, set[int]]" = WeakKeyDictionary()
+
+@dataclass(slots=True)
+class _Hands:
+    """What a transaction has done to agents: locked them (so it knows whether it may wait for another), put them
+    last in line.
+    """
+
+    locked: set[int] = field(default_factory=set)
+    served: set[int] = field(default_factory=set)
+
+
+_of: "WeakKeyDictionary[UnitOfWork, _Hands]" = WeakKeyDictionary()
 
 #: the lease that a presence signal gives, and how old it must be to be written again
 LEASE_MS = 45_000
@@ -73,105 +87,189 @@ async def refresh_limits(uow: UnitOfWork, agent_id: int) -> None:
     await uow.execute(update(agent_state).where(agent_state.c.agent_id == agent_id).values(load_max=load_max))
 
 
+def _hands(uow: UnitOfWork) -> _Hands:
+    found = _of.get(uow)
+    if found is None:
+        found = _of[uow] = _Hands()
+    return found
+
+
 async def lock(uow: UnitOfWork, agent_ids: Iterable[int]) -> dict[int, Row]:
     """Lock agents' rows in ascending order, waiting for them. Missing ones are left out."""
     wanted = sorted(set(agent_ids))
     if not wanted:
         return {}
-    rows = await uow.rows(
-        uow.lock(
-            select(agent_state).where(agent_state.c.agent_id.in_(wanted)).order_by(agent_state.c.agent_id)
-        )
-    )
-    _locked.setdefault(uow, set()).update(r["agent_id"] for r in rows)
+    rows = await uow.rows(_LOCK, {"agents": wanted})
+    _hands(uow).locked.update(r["agent_id"] for r in rows)
     return {r["agent_id"]: r for r in rows}
 
 
+async def lock_several(uow: UnitOfWork, agent_ids: Iterable[int]) -> None:
+    """Lock the agents whose capacity is about to change, if they are several. One alone is locked by the first
+    statement that changes his row.
+    """
+    wanted = set(agent_ids)
+    if len(wanted) > 1:
+        await lock(uow, wanted)
+
+
 async def hold(
-    uow: UnitOfWork, agent_id: int, channel: str, rules: ChannelSettings, *, lanes: Sequence[int] = ()
+    uow: UnitOfWork,
+    agent_id: int,
+    channel: str,
+    rules: ChannelSettings,
+    *,
+    lanes: Sequence[int] = (),
+    idle_since: int | None = None,
 ) -> Reason | None:
     """Take one place and its weight if the agent may have it now, by compare-and-set.
 
-    `lanes`: ids of the item's lanes; the agent must be in one of them at this very moment.
+    `lanes`: ids of the item's lanes; the agent must be in one of them at this very moment. `idle_since`: the item
+    is his for good, so he is the last in line again (`served` has nothing left to do then); the instant is put
+    back if it comes to nothing.
 
     Returns:
         None when it is taken, else the reason why not; nothing is changed then.
     """
-    mine = _locked.setdefault(uow, set())
-    may_wait = agent_id in mine or not mine or agent_id > max(mine)
-    state = await uow.row(
-        uow.lock(select(agent_state).where(agent_state.c.agent_id == agent_id), skip_locked=not may_wait)
+    hands = _hands(uow)
+    may_wait = agent_id in hands.locked or not hands.locked or agent_id > max(hands.locked)
+    serves = idle_since is not None
+    load_max = await uow.scalar(
+        _HOLD[may_wait, serves], {"agent": agent_id, "weight": rules.weight, "now": uow.now}
     )
-    if state is None:
-        return Reason.ITEM_LOCKED if not may_wait else Reason.OFFLINE
-    mine.add(agent_id)
-    if state["presence"] != Presence.ONLINE:
-        return Reason.OFFLINE
-    if not state["routable"] or (state["lease_until"] or 0) <= uow.now:
-        return Reason.NO_LEASE
+    if load_max is None:
+        return await _why_not_there(uow, agent_id)
+    hands.locked.add(agent_id)
     # The mutex is ours, so what this statement reads about the agent cannot change any more.
-    blocking = select(func.coalesce(func.sum(blocking_load(rules)), 0)).where(
-        agent_slot.c.agent_id == agent_id, agent_slot.c.channel.not_in(sorted(rules.interrupts))
-    )
-    conditions = [
-        agent_slot.c.agent_id == agent_id,
-        agent_slot.c.channel == channel,
-        agent_slot.c.used < agent_slot.c.max,
-        blocking.correlate(None).scalar_subquery() + rules.weight <= state["load_max"],
-    ]
-    if lanes:
-        conditions.append(
-            select(agent_lane.c.lane_id)
-            .where(agent_lane.c.agent_id == agent_id, agent_lane.c.lane_id.in_(list(lanes)))
-            .correlate(None)
-            .exists()
-        )
-    taken = await uow.execute(
-        update(agent_slot)
-        .where(*conditions)
-        .values(used=agent_slot.c.used + 1, load=agent_slot.c.load + rules.weight)
-    )
-    if taken.rowcount == 0:
+    take = _take(rules.interrupts, tuple(sorted(rules.interrupts_up_to.items())), in_lanes=bool(lanes))
+    place = {"agent": agent_id, "channel": channel, "weight": rules.weight, "load_max": load_max}
+    if (await uow.execute(take, {**place, "lanes": lanes} if lanes else place)).rowcount == 0:
+        await uow.execute(_LOAD, {"agent": agent_id, "weight": -rules.weight})
+        if serves:
+            await uow.execute(_IDLE, {"agent": agent_id, "idle_since": idle_since})
         return Reason.NO_CAPACITY
-    await _add_load(uow, agent_id, rules.weight)
+    if serves:
+        hands.served.add(agent_id)
     return None
 
 
-def blocking_load(rules: ChannelSettings, slot: Any = agent_slot) -> Any:
-    """What a slot's load weighs against this channel: as many units as it may interrupt do not count."""
-    if not rules.interrupts_up_to:
-        return slot.c.load
-    free = case(rules.interrupts_up_to, value=slot.c.channel, else_=0)
-    spared = slot.c.load * case((slot.c.used < free, slot.c.used), else_=free) // slot.c.used
-    return slot.c.load - case((slot.c.used > 0, spared), else_=0)
+async def _why_not_there(uow: UnitOfWork, agent_id: int) -> Reason:
+    state = await uow.row(_STATE, {"agent": agent_id})
+    if state is None or state["presence"] != Presence.ONLINE:
+        return Reason.OFFLINE
+    if not state["routable"] or (state["lease_until"] or 0) <= uow.now:
+        return Reason.NO_LEASE
+    # He is there: another transaction has him and we may not wait for it, or he came this very moment.
+    return Reason.ITEM_LOCKED
 
 
 async def hold_forced(uow: UnitOfWork, agent_id: int, channel: str, weight: int) -> None:
     """Take a place whatever the limits and presence say: a person decided so, or he has the work already."""
-    await ensure(uow, agent_id)
-    await lock(uow, [agent_id])
-    await uow.execute(
-        update(agent_slot)
-        .where(agent_slot.c.agent_id == agent_id, agent_slot.c.channel == channel)
-        .values(used=agent_slot.c.used + 1, load=agent_slot.c.load + weight)
-    )
-    await _add_load(uow, agent_id, weight)
+    if not await _change(uow, agent_id, channel, 1, weight):
+        await ensure(uow, agent_id)
+        await _change(uow, agent_id, channel, 1, weight)
 
 
 async def release(uow: UnitOfWork, agent_id: int, channel: str, weight: int) -> None:
     """Give a place and its weight back."""
-    await lock(uow, [agent_id])
-    await uow.execute(
-        update(agent_slot)
-        .where(agent_slot.c.agent_id == agent_id, agent_slot.c.channel == channel)
-        .values(used=agent_slot.c.used - 1, load=agent_slot.c.load - weight)
+    await _change(uow, agent_id, channel, -1, -weight)
+
+
+async def served(uow: UnitOfWork, agent_id: int) -> None:
+    """He got something: he is the last in line again, and his misses are forgotten."""
+    if agent_id not in _hands(uow).served:
+        await uow.execute(_SERVED, {"agent": agent_id, "now": uow.now})
+
+
+async def _change(uow: UnitOfWork, agent_id: int, channel: str, places: int, weight: int) -> bool:
+    """Whether he has the rows. The state comes first: it is the mutex."""
+    if (await uow.execute(_LOAD, {"agent": agent_id, "weight": weight})).rowcount == 0:
+        return False
+    _hands(uow).locked.add(agent_id)
+    here = {"agent": agent_id, "channel": channel, "places": places, "weight": weight}
+    return bool((await uow.execute(_SLOT, here)).rowcount)
+
+
+# --- statements
+# ----------------------------------------------------------------------------------------------------
+_agent = bindparam("agent", type_=agent_state.c.agent_id.type)
+_weight = bindparam("weight", type_=agent_state.c.load_used.type)
+_now = bindparam("now", type_=agent_state.c.idle_since.type)
+_me = agent_state.c.agent_id == _agent
+_STATE = Prepared(select(agent_state).where(_me))
+_LOCK = Prepared(
+    select(agent_state)
+    .where(any_of(agent_state.c.agent_id, "agents"))
+    .order_by(agent_state.c.agent_id)
+    .with_for_update()
+)
+_LOAD = Prepared(update(agent_state).where(_me).values(load_used=agent_state.c.load_used + _weight))
+_IDLE = Prepared(update(agent_state).where(_me).values(idle_since=bindparam("idle_since")))
+_SERVED = Prepared(update(agent_state).where(_me).values(idle_since=_now, missed_offers=0))
+_slot_here = (agent_slot.c.agent_id == _agent, agent_slot.c.channel == bindparam("channel"))
+_SLOT = Prepared(
+    update(agent_slot)
+    .where(*_slot_here)
+    .values(
+        used=agent_slot.c.used + bindparam("places", type_=agent_slot.c.used.type),
+        load=agent_slot.c.load + _weight,
     )
-    await _add_load(uow, agent_id, -weight)
+)
 
 
-async def _add_load(uow: UnitOfWork, agent_id: int, weight: int) -> None:
-    await uow.execute(
+def _hold(*, may_wait: bool, serves: bool) -> Prepared:
+    free = select(agent_state.c.agent_id).where(_me).with_for_update(skip_locked=True).scalar_subquery()
+    values: dict[str, Any] = {"load_used": agent_state.c.load_used + _weight}
+    if serves:
+        values |= {"idle_since": _now, "missed_offers": 0}
+    return Prepared(
         update(agent_state)
-        .where(agent_state.c.agent_id == agent_id)
-        .values(load_used=agent_state.c.load_used + weight)
+        .where(
+            _me if may_wait else agent_state.c.agent_id == free,
+            agent_state.c.presence == Presence.ONLINE,
+            agent_state.c.routable,
+            agent_state.c.lease_until > _now,
+        )
+        .values(**values)
+        .returning(agent_state.c.load_max)
     )
+
+
+#: by (may wait for him, gives him the item for good)
+_HOLD = {(w, s): _hold(may_wait=w, serves=s) for w in (True, False) for s in (True, False)}
+
+
+@lru_cache(maxsize=256)
+def _take(interrupts: frozenset[str], up_to: tuple[tuple[str, int], ...], *, in_lanes: bool) -> Prepared:
+    """One more place in use, if there is one left and what may not be interrupted leaves room."""
+    other = agent_slot.alias("other")
+    blocking = (
+        select(func.coalesce(func.sum(_blocking_load(dict(up_to), other)), 0))
+        .where(other.c.agent_id == _agent, *(other.c.channel != c for c in sorted(interrupts)))
+        .scalar_subquery()
+    )
+    conditions = [
+        *_slot_here,
+        agent_slot.c.used < agent_slot.c.max,
+        blocking + _weight <= bindparam("load_max", type_=agent_state.c.load_max.type),
+    ]
+    if in_lanes:
+        conditions.append(
+            select(agent_lane.c.lane_id)
+            .where(agent_lane.c.agent_id == _agent, any_of(agent_lane.c.lane_id, "lanes"))
+            .exists()
+        )
+    return Prepared(
+        update(agent_slot)
+        .where(*conditions)
+        .values(used=agent_slot.c.used + 1, load=agent_slot.c.load + _weight)
+    )
+
+
+def _blocking_load(up_to: Mapping[str, int], slot: FromClause) -> Any:
+    """What a slot's load weighs against a channel: as many units as it may interrupt do not count."""
+    if not up_to:
+        return slot.c.load
+    free = case(up_to, value=slot.c.channel, else_=0)
+    spared = slot.c.load * case((slot.c.used < free, slot.c.used), else_=free) // slot.c.used
+    return slot.c.load - case((slot.c.used > 0, spared), else_=0)

@@ -22,8 +22,11 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql import ClauseElement, Executable
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import BindParameter, ColumnElement
+from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import Boolean
 from typing_extensions import override
+
+from crm_core.db.types import Json
 
 Processor = Callable[[Any], Any]
 Parameters = Mapping[str, Any]
@@ -62,16 +65,16 @@ class Prepared:
         return found
 
     async def run(self, conn: AsyncConnection, parameters: Parameters | None = None) -> Outcome:
-        """Run it in the connection's transaction. Raises SQLAlchemy's DBAPIError like any statement; KeyError for
-        a parameter that is missing.
+        """Run it in the connection's transaction, which begins with it if there is none yet, as with SQLAlchemy.
+        Raises SQLAlchemy's DBAPIError like any statement; KeyError for a parameter that is missing.
         """
-        sync = _sync(conn)
+        sync = await _sync(conn)
         form = self.form(sync.dialect)
         return await _run(conn, sync, form, form.bound(parameters or {}))
 
     async def run_many(self, conn: AsyncConnection, parameters: Sequence[Parameters]) -> None:
         """Run it for each set of parameters; rows it returns are dropped."""
-        sync = _sync(conn)
+        sync = await _sync(conn)
         form = self.form(sync.dialect)
         await _run(conn, sync, form, [form.bound(p) for p in parameters], many=True)
 
@@ -146,10 +149,12 @@ def _compile(statement: Executable, dialect: Dialect, columns: list[str] | None)
     return _Form(compiled.string, slots, tuple(keys), decoders)
 
 
-def _sync(conn: AsyncConnection) -> SyncConnection:
+async def _sync(conn: AsyncConnection) -> SyncConnection:
     sync = conn.sync_connection
-    if sync is None or not sync.in_transaction():
-        raise RuntimeError("a prepared statement needs a transaction that has begun")
+    if sync is None:
+        raise RuntimeError("the connection is not open")
+    if not sync.in_transaction():
+        await conn.run_sync(SyncConnection.begin)
     return sync
 
 
@@ -201,6 +206,13 @@ def _raise(sync: SyncConnection, adapter: Any, error: Exception, sql: str) -> No
         sync._handle_dbapi_exception(translated, sql, None, None, None)  # noqa: SLF001
 
 
+async def fetch(
+    conn: AsyncConnection, statement: Prepared, parameters: Parameters | None = None
+) -> list[dict[str, Any]]:
+    """All rows, for functions that serve transactions and readers alike."""
+    return (await statement.run(conn, parameters)).rows
+
+
 # --- lists -----------------------------------------------------------------------------------------------------------
 class _List(TypeDecorator[Sequence[Any]]):
     """A list as one parameter: an array on Postgres, JSON on SQLite."""
@@ -247,6 +259,51 @@ def any_of(column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
     """`column` is one of the list given as parameter `name`: one statement text whatever its length."""
     texts = isinstance(column.type, String)
     return _AnyOf(column, bindparam(name, type_=_List(texts=texts), required=True))
+
+
+# --- objects ---------------------------------------------------------------------------------------------------------
+class _ObjectOf(FunctionElement[Any]):
+    """Aggregate of pairs."""
+
+    inherit_cache = True
+    name = "object_of"
+    type = Json
+
+
+@compiles(_ObjectOf, "postgresql")
+def _object_of_postgresql(element: _ObjectOf, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"jsonb_object_agg({compiler.process(element.clauses, **kw)})"
+
+
+@compiles(_ObjectOf, "sqlite")
+def _object_of_sqlite(element: _ObjectOf, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"json_group_object({compiler.process(element.clauses, **kw)})"
+
+
+class _ArrayOf(FunctionElement[Any]):
+    inherit_cache = True
+    name = "array_of"
+    type = Json
+
+
+@compiles(_ArrayOf, "postgresql")
+def _array_of_postgresql(element: _ArrayOf, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"jsonb_build_array({compiler.process(element.clauses, **kw)})"
+
+
+@compiles(_ArrayOf, "sqlite")
+def _array_of_sqlite(element: _ArrayOf, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"json_array({compiler.process(element.clauses, **kw)})"
+
+
+def object_of(key: ColumnElement[Any], value: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Aggregate rows into one JSON object; NULL (Postgres) or {} (SQLite) of no rows."""
+    return _ObjectOf(key, value)
+
+
+def array_of(*values: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Values as one JSON array."""
+    return _ArrayOf(*values)
 
 
 # --- inserts ---------------------------------------------------------------------------------------------------------

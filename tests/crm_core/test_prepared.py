@@ -3,12 +3,12 @@
 from typing import Any
 
 import pytest
-from sqlalchemy import bindparam, func, insert, select, text, update
+from sqlalchemy import Integer, bindparam, func, insert, select, text, update
 from sqlalchemy import event as sa_event
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from crm_core.db.engine import Database
-from crm_core.db.prepared import Prepared, any_of
+from crm_core.db.prepared import Prepared, any_of, array_of, fetch, object_of
 from crm_core.schema import setting, team
 
 _COLUMNS = ("name", "calendar_id", "settings", "active", "created_at")
@@ -99,9 +99,28 @@ async def test_a_statement_that_could_change_its_text_is_refused(db: Database) -
             await uow.rows(listed)
         with pytest.raises(TypeError, match="one name"):
             await uow.rows(doubled)
+
+
+async def test_readers_may_use_it_too(db: Database) -> None:
+    async with db.transaction() as uow:
+        await uow.scalar(ADD, a_team("One"))
     async with db.reading() as conn:
-        with pytest.raises(RuntimeError, match="transaction"):
-            await COUNT.run(conn)
+        assert await fetch(conn, COUNT) == [{"n": 1}]
+        assert (await conn.execute(select(team.c.name))).scalar_one() == "One"
+    async with db.reading() as conn:
+        assert await fetch(conn, COUNT) == [{"n": 1}]
+
+
+async def test_pairs_come_as_one_object(db: Database) -> None:
+    async with db.transaction() as uow:
+        for name, at in (("a", 5), ("b", 6)):
+            await uow.scalar(ADD, a_team(name, created_at=at))
+        pairs = Prepared(
+            select(object_of(team.c.name, array_of(team.c.created_at, team.c.active.cast(Integer))).label("o"))
+            .where(team.c.name != bindparam("without"))
+        )  # fmt: skip
+        assert await uow.scalar(pairs, {"without": ""}) == {"a": [5, 1], "b": [6, 1]}
+        assert await uow.scalar(pairs, {"without": "a"}) == {"b": [6, 1]}
 
 
 async def test_who_listens_to_statements_hears_them(db: Database) -> None:
