@@ -157,6 +157,22 @@ class Calendar:
                 return None
             window = self._widen(window, ahead=True)
 
+    def open_between(self, a: int, b: int, limit: int) -> list[Interval]:
+        """The open intervals of [a, b), clipped to it, in order; at most `limit` of them."""
+        if b <= a or limit <= 0:
+            return []
+        if self.spec.always_open:
+            return [(a, b)]
+        window = self._window(a, b)
+        found: list[Interval] = []
+        for i in range(max(0, bisect_right(window.starts, a) - 1), len(window.starts)):
+            start, end = max(window.starts[i], a), min(window.ends[i], b)
+            if window.starts[i] >= b or len(found) == limit:
+                break
+            if start < end:
+                found.append((start, end))
+        return found
+
     def fingerprint(self, first_year: int, last_year: int) -> str:
         """Digest of the compiled UTC segments: if a tzdata update changes it, make a new version."""
         digest = hashlib.sha256()

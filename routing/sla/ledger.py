@@ -1,61 +1,57 @@
 """How the time of one clock was counted: its runs and pauses, with the reason and the hours of each.
 
-Owns reading `sla_event`; the ledger itself is written by `routing.sla.record` and never changed. The segments say
-what a supervisor asks when a deadline surprises him: when did it run, by whose hours, why did it stop.
+Owns reading `sla_event` and showing it; the entries themselves are written by `routing.sla.record` and never changed,
+and the arithmetic is `routing.sla.ledger_cut`. The segments say what a customer asks when a promise was broken: when
+did it run, by whose hours, why did it stop, and do the hours add up.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from zoneinfo import ZoneInfo
 
-from sqlalchemy import select
+from sqlalchemy import literal_column, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from crm_core import sheet
 from crm_core.clock import to_iso
 from crm_core.errors import NotFound
-from routing.business_time import ALWAYS_OPEN, Calendar
+from crm_core.schema import setting
+from crm_core.views import NUMBER_BASE
 from routing.schema import sla_clock, sla_event
 from routing.sla import book as books
-from routing.sla import store
-from routing.sla.clock import Clock, ClockState, EventKind
+from routing.sla import ledger_cut, store, timing, views
+from routing.sla.clock import Clock, ClockState
+from routing.sla.ledger_cut import RAN, Proof, Segment
 
-_ENDS = (EventKind.FULFIL, EventKind.CANCEL)
+#: open intervals listed per segment; a longer one says that there are more
+MAX_OPEN = 200
+_PAGE = 200
+#: exactly the predicate of the index ix_sla_event_decided, in literals: SQLite takes it for no other
+DECIDED = sla_event.c.kind.in_(
+    [literal_column(f"'{kind}'") for kind in ("breach", "fulfil", "reopen", "cancel")]
+)
+_DECISIVE = ("breach", "fulfil")
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
-    """A stretch of one clock's life. `end` None: it lasts. `counted_ms` is what it adds to the elapsed time, in the
-    measure that was in force then; a pause or an end adds nothing.
-    """
+class Account:
+    """One clock, taken apart up to an instant."""
 
-    start: int
-    end: int | None
-    what: str
-    """ran, paused, or over (between an end and a reopening)"""
-    why: str | None
-    business: bool
-    calendar_id: int | None
-    calendar_version: int | None
-    target_ms: int | None
-    counted_ms: int
+    row: Mapping[str, Any]
+    clock: Clock
+    segments: list[Segment]
+    proof: Proof
+    book: books.Book
 
-    def as_data(self) -> dict[str, Any]:
-        return {
-            "start": to_iso(self.start),
-            "end": None if self.end is None else to_iso(self.end),
-            "what": self.what,
-            "why": self.why,
-            "business": self.business,
-            "calendar_id": self.calendar_id,
-            "calendar_version": self.calendar_version,
-            "target_ms": self.target_ms,
-            "counted_ms": self.counted_ms,
-        }
+    @property
+    def hours(self) -> ledger_cut.Hours:
+        return self.book.rules([self.clock]).calendar
 
 
 async def entries(conn: AsyncConnection, clock_id: int) -> list[dict[str, Any]]:
     """The ledger of a clock as it was written, oldest first. Raises NotFound."""
-    await _clock(conn, clock_id)
+    await _rows_of(conn, [clock_id])
     statement = select(sla_event).where(sla_event.c.clock_id == clock_id).order_by(sla_event.c.id)
     return [
         {
@@ -73,100 +69,197 @@ async def entries(conn: AsyncConnection, clock_id: int) -> list[dict[str, Any]]:
 
 async def segments(conn: AsyncConnection, clock_id: int, now: int) -> list[Segment]:
     """Runs and pauses of a clock up to `now`, oldest first. Raises NotFound."""
-    clock = await _clock(conn, clock_id)
-    statement = select(sla_event).where(sla_event.c.clock_id == clock_id).order_by(sla_event.c.id)
-    rows = [dict(row) for row in (await conn.execute(statement)).mappings()]
-    return cut(rows, clock, await books.load(conn), now)
+    return (await account(conn, clock_id, now)).segments
 
 
-def cut(rows: Sequence[Mapping[str, Any]], clock: Clock, book: books.Book, now: int) -> list[Segment]:
-    """Segments of ledger rows. Pure."""
-    found: list[Segment] = []
-    what, why, start, terms = "", None, 0, _Terms()
+async def account(conn: AsyncConnection, clock_id: int, now: int) -> Account:
+    """One clock taken apart. Raises NotFound."""
+    rows = await _rows_of(conn, [clock_id])
+    return (await accounts(conn, rows, now))[0]
+
+
+async def accounts(conn: AsyncConnection, rows: Sequence[Mapping[str, Any]], now: int) -> list[Account]:
+    """Rows of sla_clock, each taken apart, with one query for the entries of all."""
+    if not rows:
+        return []
+    book = await books.load(conn)
+    written: dict[int, list[Mapping[str, Any]]] = {row["id"]: [] for row in rows}
+    statement = (
+        select(sla_event.c.clock_id, sla_event.c.kind, sla_event.c.at, sla_event.c.cause, sla_event.c.data)
+        .where(sla_event.c.clock_id.in_(list(written)))
+        .order_by(sla_event.c.clock_id, sla_event.c.id)
+    )
+    for entry in (await conn.execute(statement)).mappings():
+        written[entry["clock_id"]].append(dict(entry))
+    found = []
     for row in rows:
-        kind, at, data = EventKind(row["kind"]), row["at"], row["data"]
-        then, reason = _next(kind, row, what)
-        after = _Terms.of(data)
-        if kind is EventKind.RETARGET and "new_activated_at" in data and found == [] and what:
-            start = min(start, data["new_activated_at"])
-        if (
-            kind is EventKind.REOPEN
-            and row["cause"] == "send_failed"
-            and data.get("fulfilled_at") is not None
-        ):
-            # The reply did not arrive: the time since it counted as if nothing had been.
-            at = data["fulfilled_at"]
-        if then == what and after == terms:
-            continue
-        if what and at > start:
-            found.append(_segment(start, at, what, why, terms, book, at))
-        if not what or then != what:
-            why = reason
-        what, start, terms = then, max(at, start), after
-    if what and what != "over":
-        lasts = clock.state in (ClockState.ACTIVE, ClockState.PAUSED)
-        found.append(_segment(start, None if lasts else now, what, why, terms, book, now))
+        clock = store.clock_of(row)
+        rules = book.rules([clock])
+        pieces = ledger_cut.cut(written[row["id"]], clock, rules.calendar, now)
+        engine = timing.elapsed_ms(clock, now, rules)
+        proof = ledger_cut.prove(pieces, written[row["id"]], clock, engine, rules.calendar)
+        found.append(Account(row, clock, pieces, proof, book))
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class _Terms:
-    business: bool = True
-    calendar_id: int | None = None
-    calendar_version: int | None = None
-    target_ms: int | None = None
-
-    @classmethod
-    def of(cls, data: Mapping[str, Any]) -> "_Terms":
-        return cls(
-            data.get("business", True),
-            data.get("calendar_id"),
-            data.get("calendar_version"),
-            data.get("target_ms"),
-        )
-
-    def hours(self, book: books.Book) -> Calendar:
-        if not self.business or self.calendar_id is None:
-            return ALWAYS_OPEN
-        return book.calendars.get((self.calendar_id, self.calendar_version or 0), ALWAYS_OPEN)
+def account_view(one: Account, now: int) -> dict[str, Any]:
+    """{"clock", "segments": [...], "proof"} as the API shows them: instants in ISO 8601 UTC, `local` in the zone of the
+    hours.
+    """
+    proof = one.proof
+    return {
+        "clock": views.clock_view(one.row, now, one.book),
+        "segments": [_segment_view(one, piece) for piece in one.segments],
+        "proof": {
+            "sum_ms": proof.sum_ms,
+            "engine_ms": proof.engine_ms,
+            "agrees": proof.agrees,
+            "breached_at": _iso(proof.breached_at),
+            "elapsed_at_breach_ms": proof.elapsed_at_breach_ms,
+            "target_ms": proof.target_ms,
+            "cause": proof.cause,
+        },
+    }
 
 
-def _next(kind: EventKind, row: Mapping[str, Any], what: str) -> tuple[str, str | None]:
-    """What the clock does after an entry, and why."""
-    reasons = row["data"].get("reasons") or []
-    if kind is EventKind.PAUSE:
-        return "paused", ", ".join(reasons) or row["cause"]
-    if kind in _ENDS:
-        return "over", row["cause"]
-    if kind is EventKind.REOPEN and row["cause"] == "send_failed":
-        return "ran", row["cause"]  # a pause that held meanwhile is an entry of its own
-    if kind in (EventKind.ACTIVATE, EventKind.REOPEN):
-        held = row["data"].get("pause_reasons") or []
-        return ("paused", ", ".join(held)) if held else ("ran", row["cause"])
-    if kind is EventKind.RESUME:
-        return "ran", row["cause"]
-    return what, None
+def _segment_view(one: Account, piece: Segment) -> dict[str, Any]:
+    hours = one.hours(*piece.terms.hours)
+    found = ledger_cut.open_within(piece, one.clock, one.hours, MAX_OPEN + 1)
+    zone = ZoneInfo(hours.spec.tz)
+    return {
+        "start": to_iso(piece.start),
+        "end": _iso(piece.end),
+        "what": piece.what,
+        "why": piece.why,
+        "business": piece.terms.business,
+        "calendar_id": piece.terms.calendar_id,
+        "calendar_version": piece.terms.calendar_version,
+        "calendar": calendar_name(one.book, piece.terms.calendar_id),
+        "zone": hours.spec.tz,
+        "target_ms": piece.terms.target_ms,
+        "counted_ms": piece.counted_ms,
+        "total_ms": piece.total_ms,
+        "due_at": _iso(piece.due_at),
+        "breach_at": _iso(piece.breach_at),
+        "open": [
+            {"start": to_iso(a), "end": to_iso(b), "local": _span(a, b, zone)} for a, b in found[:MAX_OPEN]
+        ],
+        "open_more": len(found) > MAX_OPEN,
+    }
 
 
-def _segment(
-    start: int, end: int | None, what: str, why: str | None, terms: _Terms, book: books.Book, until: int
-) -> Segment:
-    counted = terms.hours(book).elapsed(start, until) if what == "ran" else 0
-    return Segment(
-        start,
-        end,
-        what,
-        why,
-        terms.business,
-        terms.calendar_id,
-        terms.calendar_version,
-        terms.target_ms,
-        counted,
-    )
+def calendar_name(book: books.Book, calendar_id: int | None) -> str | None:
+    names = (c.name for (i, _), c in book.calendars.items() if i == calendar_id and c.name)
+    return None if calendar_id is None else next(names, None)
 
 
-async def _clock(conn: AsyncConnection, clock_id: int) -> Clock:
-    row = (await conn.execute(select(sla_clock).where(sla_clock.c.id == clock_id))).mappings().first()
-    if row is None:
-        raise NotFound(f"no SLA clock {clock_id}")
-    return store.clock_of(dict(row))
+def _span(a: int, b: int, zone: ZoneInfo) -> str:
+    start, end = sheet.local(a, zone) or "", sheet.local(b, zone) or ""
+    return f"{start[:19]} - {end[11:19] if end[:10] == start[:10] else end[:19]}"
+
+
+# --- for spreadsheets -----------------------------------------------------------------------------------------
+def header(zone: ZoneInfo) -> list[str]:
+    at = zone.key
+    return [
+        "inquiry", "clock", "metric", "instance", "segment", "what", "why", f"start ({at})", f"end ({at})",
+        "calendar", "calendar version", "counts", "target (s)", "counted (s)", "total (s)", f"due ({at})",
+        f"in time until ({at})", f"broken ({at})", "sum agrees", f"open hours ({at})",
+    ]  # fmt: skip
+
+
+def sheet_rows(one: Account, zone: ZoneInfo) -> list[list[sheet.Cell]]:
+    """A line per segment of one clock, in the order of `header`."""
+    made: list[list[sheet.Cell]] = []
+    for number, piece in enumerate(one.segments, 1):
+        found = ledger_cut.open_within(piece, one.clock, one.hours, MAX_OPEN + 1)
+        spans = [_span(a, b, zone) for a, b in found[:MAX_OPEN]] + (["…"] if len(found) > MAX_OPEN else [])
+        broken = one.clock.breached_at
+        here = broken is not None and piece.start <= broken < max(piece.until, piece.start + 1)
+        made.append(
+            [
+                one.row["inquiry_id"] + NUMBER_BASE, one.row["id"], str(one.clock.metric), one.clock.instance,
+                number, piece.what, piece.why, sheet.local(piece.start, zone), sheet.local(piece.end, zone),
+                calendar_name(one.book, piece.terms.calendar_id), piece.terms.calendar_version,
+                "working hours" if one.clock.business else "all hours",
+                sheet.seconds(piece.terms.target_ms), sheet.seconds(piece.counted_ms),
+                sheet.seconds(piece.total_ms), sheet.local(piece.due_at, zone),
+                sheet.local(piece.breach_at, zone), sheet.local(broken, zone) if here else None,
+                one.proof.agrees, "; ".join(spans) if piece.what == RAN else None,
+            ]
+        )  # fmt: skip
+    return made
+
+
+async def of_inquiry(conn: AsyncConnection, inquiry_id: int, now: int) -> list[Account]:
+    """All clocks an inquiry ever had, in order of id."""
+    statement = select(sla_clock).where(sla_clock.c.inquiry_id == inquiry_id).order_by(sla_clock.c.id)
+    return await accounts(conn, [dict(r) for r in (await conn.execute(statement)).mappings()], now)
+
+
+async def decided(
+    conn: AsyncConnection, begin: int, end: int, now: int, *, metric: str | None = None
+) -> AsyncIterator[Account]:
+    """Clocks whose deciding moment (fulfilment or breach, whichever came first) lies in [begin, end), page by page.
+
+    Cancelled and merged ones are left out, as in reports.
+    """
+    behind = (begin, 0)
+    while True:
+        page = (
+            select(sla_event.c.at, sla_event.c.id, sla_event.c.kind, sla_event.c.clock_id)
+            .where(
+                DECIDED, sla_event.c.kind.in_(_DECISIVE), sla_event.c.at < end,
+                tuple_(sla_event.c.at, sla_event.c.id) > behind,
+            )
+            .order_by(sla_event.c.at, sla_event.c.id)
+            .limit(_PAGE)
+        )  # fmt: skip
+        moments = (await conn.execute(page)).all()
+        if not moments:
+            return
+        behind = (int(moments[-1].at), int(moments[-1].id))
+        wanted = select(sla_clock).where(sla_clock.c.id.in_({m.clock_id for m in moments}))
+        if metric is not None:
+            wanted = wanted.where(sla_clock.c.metric == metric)
+        rows = {row["id"]: dict(row) for row in (await conn.execute(wanted)).mappings()}
+        taken: dict[int, Mapping[str, Any]] = {}
+        for moment in moments:
+            row = rows.get(moment.clock_id)
+            if row is not None and decides(row, str(moment.kind), int(moment.at)):
+                taken[row["id"]] = row
+        for one in await accounts(conn, list(taken.values()), now):
+            yield one
+
+
+def decides(row: Mapping[str, Any], kind: str, at: int) -> bool:
+    """Whether this entry is the deciding moment of its clock, as the clock is now."""
+    if row["state"] == ClockState.CANCELLED or row["cause"] == "merge":
+        return False
+    if row["breached_at"] is not None and (
+        row["fulfilled_at"] is None or row["breached_at"] <= row["fulfilled_at"]
+    ):
+        return kind == "breach" and bool(row["breached_at"] == at)
+    return kind == "fulfil" and bool(row["fulfilled_at"] == at)
+
+
+async def default_zone(conn: AsyncConnection) -> str:
+    """The zone of the organisation's calendar; UTC where there is none."""
+    wanted = (
+        await conn.execute(select(setting.c.value).where(setting.c.key == books.DEFAULT_CALENDAR))
+    ).scalar()
+    book = await books.load(conn)
+    found = [c for (i, _), c in book.calendars.items() if i == wanted]
+    return found[-1].spec.tz if found else "UTC"
+
+
+async def _rows_of(conn: AsyncConnection, clock_ids: Sequence[int]) -> list[Mapping[str, Any]]:
+    statement = select(sla_clock).where(sla_clock.c.id.in_(clock_ids))
+    rows: list[Mapping[str, Any]] = [dict(r) for r in (await conn.execute(statement)).mappings()]
+    if len(rows) < len(clock_ids):
+        raise NotFound(f"no SLA clock {clock_ids[0]}", params={"clock_id": clock_ids[0]})
+    return rows
+
+
+def _iso(ms: int | None) -> str | None:
+    return None if ms is None else to_iso(ms)

@@ -131,7 +131,10 @@ def repause(
         return resume(clock, at, rules, cause)
     if clock.state is ClockState.ACTIVE:
         return pause(clock, at, reasons, rules, cause)
-    return replace(clock, pause_reasons=reasons), ()
+    # Paused for something else from now on: nothing moves, but the ledger must be able to say why.
+    at = max(at, clock.changed_at)
+    clock = replace(clock, pause_reasons=reasons, changed_at=at)
+    return clock, (_event(clock, EventKind.PAUSE, at, cause, {"reasons": list(reasons)}),)
 
 
 def fulfil(clock: Clock, at: int, cause: str, rules: Rulebook, ref: str | None = None) -> Moved:
@@ -463,7 +466,14 @@ def _event(
     *,
     key: str | None = None,
 ) -> SlaEvent:
-    return SlaEvent(clock.metric, clock.instance, kind, at, cause, key, data or {})
+    terms = {
+        "target_ms": clock.target_ms,
+        "business": clock.business,
+        "calendar_id": clock.calendar_id,
+        "calendar_version": clock.calendar_version,
+    }
+    # As they were at this entry; the clock may have others by the end of the same happening.
+    return SlaEvent(clock.metric, clock.instance, kind, at, cause, key, terms | (data or {}))
 
 
 def _then(clock: Clock, events: Iterable[SlaEvent], step: Callable[[Clock], Moved]) -> Moved:

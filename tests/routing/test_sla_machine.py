@@ -138,7 +138,8 @@ def test_overlapping_reasons_hold_until_the_last_is_gone() -> None:
     story.happens(PauseSet(minutes(40), "snooze", on=False))
     work = story.clock("agent_work")
     assert (work.due_at, work.paused_ms) == (minutes(150), 30 * MINUTE)
-    assert story.kinds("agent_work") == ["activate", "pause", "resume"]
+    # Each change of the reasons is on record: the ledger must say why it stood still.
+    assert story.kinds("agent_work") == ["activate", "pause", "pause", "pause", "resume"]
 
 
 def test_the_customer_ends_a_snooze() -> None:

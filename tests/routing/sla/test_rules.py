@@ -206,7 +206,7 @@ async def test_new_hours_count_from_the_change_on(office: Office) -> None:
         ).scalars()
         assert list(versions) == [1, 2]
         parts = await ledger.segments(conn, first["id"], at(180))
-    assert [(p.calendar_version, p.counted_ms) for p in parts] == [(1, 120 * MINUTE), (2, 60 * MINUTE)]
+    assert [(p.terms.calendar_version, p.counted_ms) for p in parts] == [(1, 120 * MINUTE), (2, 60 * MINUTE)]
 
 
 async def test_time_before_the_recompute_is_measured_with_the_old_hours(office: Office) -> None:
