@@ -122,10 +122,13 @@ async def _status_changed(uow: UnitOfWork, row: Mapping[str, Any], old: str, new
 
 
 async def _reopened(uow: UnitOfWork, row: Mapping[str, Any]) -> None:
-    """A new attempt; who had it is asked first and stays its owner only if he really gets it."""
+    """A new attempt; who had it is asked first and stays its owner only if he really gets it.
+
+    While it is only offered nobody has it: an offer may be declined, and then it would be his on paper alone.
+    """
     before = row["assignee_id"]
     item = await items.enqueue_inquiry(uow, row, trigger="reopened", sticky_agent_id=before)
-    if before is not None and item.owner_id is None and item.state != ItemState.OFFERED:
+    if before is not None and item.owner_id is None:
         await assignments.disown(uow, item, before, cause="reopened")
 
 

@@ -123,6 +123,24 @@ async def test_a_reopened_inquiry_that_nobody_can_take_is_nobodys(db: Database) 
     assert told[-1]["payload"]["cause"] == "reopened"
 
 
+async def test_a_reopened_chat_that_is_declined_belongs_to_nobody(db: Database) -> None:
+    team_id = await desk.a_team(db)
+    olena = await desk.an_agent(db, "Olena", team_id)
+    row = await opened(db, channel="webchat")
+    [made] = await desk.open_offers(db)
+    async with db.transaction() as uow:
+        await offers.accept(uow, made["id"], olena)
+    await change(db, row["id"], status="solved")
+    await change(db, row["id"], status="open")
+    [again] = await desk.open_offers(db)
+    assert await desk.assignee(db, row["id"]) is None, "offered is not had"
+    async with db.transaction() as uow:
+        await offers.decline(uow, again["id"], olena)
+    assert (await desk.the_item(db, again["item_id"])).state == "waiting"
+    assert await desk.assignee(db, row["id"]) is None
+    await desk.check_invariants(db)
+
+
 async def test_edits_of_assignee_team_and_priority_move_the_work(db: Database) -> None:
     support = await desk.a_team(db)
     sales = await desk.a_team(db, "Sales")
