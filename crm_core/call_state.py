@@ -147,6 +147,7 @@ class Change(StrEnum):
     RINGING = "ringing"
     ANSWERED = "answered"
     AGENT = "agent"  # `now` is the extension that has the call, or is rung
+    AGENT_MISSED = "agent_missed"  # `now` is the extension that did not pick up while the call goes on
     HELD = "held"
     RESUMED = "resumed"
     REOPENED = "reopened"  # it was over, and a new leg says it is not
