@@ -185,22 +185,18 @@ async def _play(state: _Now, record: Record, now: int, hours: int, seeds: int) -
 
 
 def _waiting(item: Item, record: Record) -> Waiting:
-    stats = record.stats.get((item.team_id, item.channel))
-    return Waiting(
-        item=item,
-        aht_ms=_aht(record, item.team_id, item.channel),
-        reply_ms=stats.reply_ms if stats is not None else 0,
-    )
+    stats = _stats(record, item.team_id, item.channel)
+    return Waiting(item=item, aht_ms=stats.aht_ms, reply_ms=stats.reply_ms)
 
 
-def _aht(record: Record, team_id: int | None, channel: str) -> int:
-    return record.stats.get((team_id, channel), HandleStats(channel)).aht_ms
+def _stats(record: Record, team_id: int | None, channel: str) -> HandleStats:
+    return record.stats.get((team_id, channel)) or HandleStats(channel)
 
 
 def _remaining(held: Held, record: Record) -> Held:
     return Held(
         agent_id=held.agent_id, channel=held.channel, team_id=held.team_id, since=held.since,
-        aht_ms=_aht(record, held.team_id, held.channel),
+        aht_ms=_stats(record, held.team_id, held.channel).aht_ms,
     )  # fmt: skip
 
 
@@ -244,7 +240,12 @@ def _coming(state: _Now, record: Record, now: int, hours: int) -> list[Coming]:
         )
         if any(n > 0 for _, _, n in bins):
             expected.append(
-                Coming(team_id=team_id, channel=channel, aht_ms=_aht(record, team_id, channel), bins=bins)
+                Coming(
+                    team_id=team_id,
+                    channel=channel,
+                    aht_ms=_stats(record, team_id, channel).aht_ms,
+                    bins=bins,
+                )
             )
     return expected
 
@@ -283,10 +284,10 @@ def _of_unanswered(
     for row in state.unanswered:
         owner, due = row["owner_id"], int(row["due_at"])
         person = by_id.get(owner)
-        stats = record.stats.get((row["team_id"], row["channel"]))
+        usual = _stats(record, row["team_id"], row["channel"]).reply_ms
         expected: int | None = None
         if person is not None and person.online:
-            expected = free_at.get(owner, now) + max(stats.reply_ms if stats is not None else 0, MINUTE)
+            expected = free_at.get(owner, now) + max(usual, MINUTE)
             free_at[owner] = expected
         if expected is not None and expected <= due:
             continue
