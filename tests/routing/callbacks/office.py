@@ -112,16 +112,16 @@ async def says(
                 kind=Kind.CALL,
                 dedupe_key=f"{call_id}:{leg}:{state}:{uow.now}",
                 conversation_key=number,
-                sender=Sender(
-                    identities=(IdentityClaim(IdentityKind.PHONE, number, evidence="caller_id"),)
-                ),
+                sender=Sender(identities=(IdentityClaim(IdentityKind.PHONE, number, evidence="caller_id"),)),
                 occurred_at=uow.now,
                 call=CallEvent(**facts),
             ),
         )
 
 
-async def plays(db: Database, box: dict[str, Any], correlation_id: str, agent: str, customer: str | None) -> None:
+async def plays(
+    db: Database, box: dict[str, Any], correlation_id: str, agent: str, customer: str | None
+) -> None:
     """A whole call out: the agent's leg (answered or no_answer), then the customer's end."""
     call_id = f"call-{correlation_id}"
     own = {"agent_leg": True, "agent_ext": "12", "correlation_id": correlation_id}

@@ -77,7 +77,9 @@ async def test_preview_shows_the_card_and_it_comes_back_if_nobody_dials(
     await check_invariants(db)
 
 
-async def test_an_agent_who_does_not_pick_up_is_passed_over_at_once(db: Database, clock: MovableClock) -> None:
+async def test_an_agent_who_does_not_pick_up_is_passed_over_at_once(
+    db: Database, clock: MovableClock
+) -> None:
     box = await a_pbx(db)
     team_id = await a_team(db)
     first = await an_agent(db, "First", team_id, extension="12")
@@ -155,7 +157,9 @@ async def test_a_customer_who_hung_up_on_nobody_is_called_agent_first_and_the_gu
     team_id = await a_team(db, settings={"callbacks": {"mode": "customer_first", "min_free": 1}})
     person = await an_agent(db, "A", team_id, extension="11")
     made = await booked(db, team_id=team_id, mode=None)
-    other = await booked(db, team_id=team_id, mode=None, raw_phone="0671234567", window_start=MONDAY_NOON + 2 * HOUR)
+    other = await booked(
+        db, team_id=team_id, mode=None, raw_phone="0671234567", window_start=MONDAY_NOON + 2 * HOUR
+    )
     await due(db, clock, person)
     (tried,) = await attempts(db, made["id"])
     corr = {"correlation_id": tried["correlation_id"]}
@@ -174,7 +178,9 @@ async def test_a_customer_who_hung_up_on_nobody_is_called_agent_first_and_the_gu
     await go(db, person, "online")
     await callbacks.sweep(db)
     assert await rows(db, callback_attempt, callback_attempt.c.callback_id == other["id"]) == []
-    assert [i["channel"] for i in await rows(db, work_item, work_item.c.source_id == other["id"])] == ["callback"]
+    assert [i["channel"] for i in await rows(db, work_item, work_item.c.source_id == other["id"])] == [
+        "callback"
+    ]
     await no_drop(db)
 
 
@@ -229,14 +235,20 @@ async def test_the_owner_is_away_so_his_deputies_are_asked_in_turn_then_the_team
     # The team has it now, two among them; whoever takes it stands in the chain.
     taker = await somebody_accepts(db)
     row = await now_is(db, made["id"])
-    assert row["chain"][-1] == {"agent_id": taker, "role": "team", "from": None, "until": None, "result": "took"} or (
-        row["chain"][3]["result"] == "took"
-    )
+    assert row["chain"][-1] == {
+        "agent_id": taker,
+        "role": "team",
+        "from": None,
+        "until": None,
+        "result": "took",
+    } or (row["chain"][3]["result"] == "took")
     assert len(await rows(db, decision)) >= 2
     await no_drop(db)
 
 
-async def test_a_busy_deputy_is_waited_for_and_then_the_next_is_asked(db: Database, clock: MovableClock) -> None:
+async def test_a_busy_deputy_is_waited_for_and_then_the_next_is_asked(
+    db: Database, clock: MovableClock
+) -> None:
     team_id = await a_team(db, settings={"channels": {"callback": {"sticky_wait": 60}}})
     owner = await an_agent(db, "Owner", team_id)
     two = await an_agent(db, "Two", team_id)
@@ -253,7 +265,9 @@ async def test_a_busy_deputy_is_waited_for_and_then_the_next_is_asked(db: Databa
         )
     await due(db, clock, owner)
     assert await somebody_accepts(db) == owner  # he is busy with this one from now on
-    made = await booked(db, team_id=team_id, owner_id=owner, mode="preview", window_start=clock.now_ms() + SECOND)
+    made = await booked(
+        db, team_id=team_id, owner_id=owner, mode="preview", window_start=clock.now_ms() + SECOND
+    )
     clock.advance(SECOND)
     await go(db, two, "break")
     await callbacks.sweep(db)

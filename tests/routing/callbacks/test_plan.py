@@ -47,7 +47,10 @@ def test_what_the_card_says_beats_the_number_and_nonsense_does_not() -> None:
         ("2026-11-23T10:00:00Z", "2026-11-23T10:00:00Z"),
         ("2026-11-23T03:00:00Z", "2026-11-23T07:00:00Z"),  # five in the morning -> nine
         ("2026-11-23T18:00:00Z", "2026-11-24T07:00:00Z"),  # eight in the evening -> nine tomorrow
-        ("2026-03-28T19:00:00Z", "2026-03-30T06:00:00Z"),  # Sunday is no day for calls, and the clocks go forward
+        (
+            "2026-03-28T19:00:00Z",
+            "2026-03-30T06:00:00Z",
+        ),  # Sunday is no day for calls, and the clocks go forward
         ("2026-11-21T05:00:00Z", "2026-11-21T08:00:00Z"),  # on Saturday from ten
         ("2026-04-12T09:00:00Z", "2026-04-14T06:00:00Z"),  # Easter there, and Monday after it
     ],
