@@ -27,7 +27,7 @@ from routing.sla.policy import PRIORITIES, Policy
 from routing.sla.steps import Action, ActionKind
 
 RECOMPUTE_JOB = "sla.recompute"
-_BATCH = 200
+BATCH = 200
 _KEY = re.compile(r"[a-z0-9][a-z0-9_-]{0,59}")
 _MAX_NAME = 120
 
@@ -320,10 +320,10 @@ async def _keep_version(uow: UnitOfWork, row: Mapping[str, Any]) -> None:
 async def recompute(_services: Services, uow: UnitOfWork, job: JobRow) -> None:
     """The job `sla.recompute {calendar_id?, after?}`: a batch of open inquiries, then the next one as a new job."""
     calendar_id, after = job.args.get("calendar_id"), int(job.args.get("after", 0))
-    batch = await store.live_inquiries(uow.conn, after=after, limit=_BATCH, calendar_id=calendar_id)
+    batch = await store.live_inquiries(uow.conn, after=after, limit=BATCH, calendar_id=calendar_id)
     if batch:
         await service.revise(uow, batch, calendars=calendar_id is not None)
-    if len(batch) == _BATCH:
+    if len(batch) == BATCH:
         _recompute(uow, {**job.args, "after": batch[-1]})
 
 

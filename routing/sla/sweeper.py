@@ -44,20 +44,20 @@ async def sweep(db: Database) -> int | None:
     checked = False
     while True:
         async with db.reading() as conn:
-            due = await _due(conn, now, behind)
-            if not due:
+            found = await due(conn, now, behind)
+            if not found:
                 break
             skew = 0 if checked else await _skew(conn, db.clock)
         if abs(skew) > SKEW_LIMIT_MS:
             await _refuse(db, skew)
             return now + _SKEW_RETRY_MS
         checked = True
-        behind = (due[-1][0], due[-1][1])
+        behind = (found[-1][0], found[-1][1])
         # In the order in which they became due: what waited longest is told first.
-        inquiries = list(dict.fromkeys(inquiry_id for _, _, inquiry_id in due))
+        inquiries = list(dict.fromkeys(inquiry_id for _, _, inquiry_id in found))
         for start in range(0, len(inquiries), _TOGETHER):
             await _fire(db, inquiries[start : start + _TOGETHER])
-        if len(due) < BATCH:
+        if len(found) < BATCH:
             break
     async with db.reading() as conn:
         first = select(func.min(sla_clock.c.next_fire_at)).where(sla_clock.c.next_fire_at.is_not(None))
@@ -66,7 +66,7 @@ async def sweep(db: Database) -> int | None:
     return None if upcoming is None else max(int(upcoming), now + _LOCKED_RETRY_MS)
 
 
-async def _due(conn: AsyncConnection, now: int, behind: tuple[int, int]) -> Sequence[tuple[int, int, int]]:
+async def due(conn: AsyncConnection, now: int, behind: tuple[int, int]) -> Sequence[tuple[int, int, int]]:
     """(next_fire_at, clock, inquiry) of the next due clocks, the longest due first."""
     statement = (
         select(sla_clock.c.next_fire_at, sla_clock.c.id, sla_clock.c.inquiry_id)
@@ -145,4 +145,4 @@ async def _refuse(db: Database, skew: int) -> None:
 
 
 SWEEPERS = {"sla": sweep}
-__all__ = ["SWEEPERS", "clock_skew_ms", "sweep"]
+__all__ = ["SWEEPERS", "clock_skew_ms", "due", "sweep"]
