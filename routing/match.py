@@ -16,7 +16,19 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from crm_core.db.engine import Database
 from crm_core.db.uow import UnitOfWork
-from routing import apply, capacity, decide, lanes, lead_counts, machine, ranking, reasons, steps, store
+from routing import (
+    apply,
+    capacity,
+    decide,
+    lanes,
+    lead_counts,
+    machine,
+    ranking,
+    reasons,
+    replay,
+    steps,
+    store,
+)
 from routing.eligibility import availability_failure
 from routing.model import AgentView, Item, ItemState, Reason
 from routing.schema import agent_lane, agent_slot, agent_state, lane, queue_entry, work_item
@@ -51,6 +63,7 @@ async def route_item(uow: UnitOfWork, item: Item, trigger: str, *, team: TeamCon
         skills={*item.requirements.required, *item.requirements.preferred},
     )  # fmt: skip
     agents = await _with_leads(uow.conn, item, team, agents, uow.now)
+    loads: decide.Loads | None = None
     placement = decide.place(item, settings, agents, hours, uow.now)
     if decide.asks_loads(item, placement, settings):
         others = steps.overflow_teams(item, settings)
@@ -77,8 +90,13 @@ async def route_item(uow: UnitOfWork, item: Item, trigger: str, *, team: TeamCon
         if len(held) == wanted:
             break
     names = {a.agent_id: a.name for a in agents}
+    given = replay.of_placement(
+        item, placement, agents, hours, uow.now, lost=[agent_id for agent_id, _ in lost], loads=loads
+    )
     if not held:
-        return await _let_wait(uow, item, placement, trigger=trigger, lost=lost, names=names, team=team)
+        return await _let_wait(
+            uow, item, placement, trigger=trigger, lost=lost, names=names, team=team, given=given
+        )
     why = reasons.of_placement(
         item, placement, trigger=trigger, winner=held[0], lost=lost, people=names,
         version=settings.version, now=uow.now,
@@ -86,7 +104,7 @@ async def route_item(uow: UnitOfWork, item: Item, trigger: str, *, team: TeamCon
     why["took_us"] = (perf_counter_ns() - began) // 1000
     return await _give(
         uow, item, [r.agent for r in held], step=placement.step, entered_at=placement.entered_at, why=why,
-        team=team, trigger=trigger,
+        team=team, trigger=trigger, given=given,
     )  # fmt: skip
 
 
@@ -125,6 +143,7 @@ async def _let_wait(
     lost: Sequence[tuple[int, str]],
     names: Mapping[int, str],
     team: TeamContext,
+    given: Mapping[str, Any],
 ) -> Item:
     event: machine.Event
     if placement.park_until is not None:
@@ -147,7 +166,7 @@ async def _let_wait(
         )  # fmt: skip
         await apply.record(
             uow, item, trigger=trigger, outcome=outcome, agent_id=None, why=why,
-            rule_version=team.settings.version,
+            rule_version=team.settings.version, given=given,
         )  # fmt: skip
     return await apply.feed(uow, item, event, team.settings)
 
@@ -162,6 +181,7 @@ async def _give(
     why: dict[str, Any],
     team: TeamContext,
     trigger: str,
+    given: Mapping[str, Any],
 ) -> Item:
     """Capacity is held of each agent: write the decision, then the assignment, the offer, or the offers to
     several.
@@ -183,7 +203,7 @@ async def _give(
         event = machine.Offered(agent_id=agent_id, weight=rules.weight, step=step, entered_at=entered_at)
     decision_id = await apply.record(
         uow, item, trigger=trigger, outcome=outcome, agent_id=agent_id, why=why,
-        rule_version=team.settings.version,
+        rule_version=team.settings.version, given=given,
     )  # fmt: skip
     return await apply.feed(uow, item, event, team.settings, decision_id=decision_id)
 
@@ -243,10 +263,11 @@ async def _pull_one(uow: UnitOfWork, agent_id: int, trigger: str, passed: set[in
             item, replace(agent, skills=seen.skills), picked, trigger=trigger, heads=len(heads), lost=lost,
             version=team.settings.version, now=now,
         )  # fmt: skip
+        given = replay.of_pull(agent, picked, heads, rules, now)
         why["took_us"] = (perf_counter_ns() - began) // 1000
         await _give(
             uow, item, [agent], step=picked.step, entered_at=item.step_entered_at, why=why, team=team,
-            trigger=trigger,
+            trigger=trigger, given=given,
         )  # fmt: skip
         return True
     return False
