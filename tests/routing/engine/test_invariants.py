@@ -21,9 +21,10 @@ from crm_core.errors import SwitchboardError
 from crm_core.infra.local import LocalHints
 from crm_core.schema import agent_skill, inquiry
 from routing import assignments, decide, lanes, match, offers, presence, steps, store, sweep
+from routing.explain_replay import replay_row
 from routing.listeners import LISTENERS
 from routing.model import Item
-from routing.schema import agent_state, assignment, work_item
+from routing.schema import agent_state, assignment, decision, work_item
 from tests.conftest import MovableClock
 from tests.routing.engine import desk
 from tests.routing.engine.desk import T0
@@ -58,6 +59,20 @@ class Bureau(RuleBasedStateMachine):
 
     @override
     def teardown(self) -> None:
+        try:
+            self.runner.run(self._made_again())
+        finally:
+            self._close()
+
+    async def _made_again(self) -> None:
+        """I8: every decision of this life, made again from what it kept, has the same winner."""
+        made = await desk.rows(self.db, decision)
+        async with self.db.reading() as conn:
+            for row in made:
+                found = await replay_row(conn, row)
+                assert found.same or found.why == "by_a_person", (row, found)
+
+    def _close(self) -> None:
         self.runner.run(self.db.close())
         self.runner.close()
         self.folder.cleanup()
@@ -249,7 +264,7 @@ class Bureau(RuleBasedStateMachine):
                 team = await store.team_context(conn, item.team_id)
                 plan = steps.plan(item, team.settings)
                 step = plan[min(item.step_no, len(plan) - 1)]
-                known = await lanes.known(conn, list(step.signatures))
+                known = await lanes.known(conn, step.lanes)
                 agents = await store.candidates(conn, known, channel=item.channel, now=now)
             eligible, _ = decide.filtered(item, step, team.settings, agents, now)
             assert not eligible, (item, eligible)
