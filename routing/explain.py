@@ -84,7 +84,7 @@ async def _waiting(conn: AsyncConnection, item: Item, language: str, now: int) -
     """Per agent the first filter that he fails now, and when the next step opens."""
     team = await store.team_context(conn, item.team_id)
     plan = steps.plan(item, team.settings)
-    known = await lanes.known(conn, [lane.signature for lane in plan[-1].lanes])
+    known = await lanes.known(conn, plan[-1].lanes)
     agents = await store.candidates(conn, known, channel=item.channel, now=now, everybody=True)
     static = await lanes.static_views(conn, [a.agent_id for a in agents])
     agents = [_joined(a, static.get(a.agent_id)) for a in agents]

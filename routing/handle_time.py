@@ -6,10 +6,11 @@ Read by the overflow rule and the expected wait. Never computed from the history
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from crm_core.clock import MINUTE, SECOND
+from crm_core.db.prepared import Prepared
 from crm_core.db.uow import UnitOfWork
 from routing.model import Channel
 from routing.schema import handle_time
@@ -55,22 +56,31 @@ async def of_teams(
 async def note(uow: UnitOfWork, team_id: int | None, channel: str, duration_ms: int) -> None:
     """One more piece of work is done. A sample is lost rather than waited for: everybody writes this row."""
     team = NO_TEAM if team_id is None else team_id
-    here = (handle_time.c.team_id == team, handle_time.c.channel == channel)
-    if await uow.row(select(handle_time.c.samples).where(*here)) is None:
-        first = {"smoothed_ms": max(duration_ms, SECOND), "samples": 1, "updated_at": uow.now}
-        await uow.insert_new(
-            handle_time, {"team_id": team, "channel": channel, **first}, key=["team_id", "channel"]
-        )
-        return
-    before = await uow.row(uow.lock(select(handle_time).where(*here), skip_locked=True))
+    here = {"team": team, "of": channel}
+    before = await uow.row(_FREE, here)
     if before is None:
+        if await uow.row(_THERE, here) is None:
+            first = {"smoothed_ms": max(duration_ms, SECOND), "samples": 1, "updated_at": uow.now}
+            await uow.insert_new(
+                handle_time, {"team_id": team, "channel": channel, **first}, key=["team_id", "channel"]
+            )
         return
     after = smoothed(HandleTime(before["smoothed_ms"], before["samples"]), duration_ms)
-    await uow.execute(
-        update(handle_time)
-        .where(*here)
-        .values(smoothed_ms=after.ms, samples=after.samples, updated_at=uow.now)
-    )
+    await uow.execute(_WRITE, {**here, "ms": after.ms, "n": after.samples, "now": uow.now})
+
+
+_here = (handle_time.c.team_id == bindparam("team"), handle_time.c.channel == bindparam("of"))
+_THERE = Prepared(select(handle_time.c.samples).where(*_here))
+_FREE = Prepared(
+    select(handle_time.c.smoothed_ms, handle_time.c.samples)
+    .where(*_here)
+    .with_for_update(skip_locked=True)
+)  # fmt: skip
+_WRITE = Prepared(
+    update(handle_time)
+    .where(*_here)
+    .values(smoothed_ms=bindparam("ms"), samples=bindparam("n"), updated_at=bindparam("now"))
+)
 
 
 def smoothed(before: HandleTime, duration_ms: int) -> HandleTime:

@@ -221,7 +221,8 @@ class Item:
 
     def as_values(self) -> dict[str, Any]:
         """The columns of the row, without its id."""
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "id"}
+        values = dict(self.__dict__)
+        del values["id"]
         values["requirements"] = self.requirements.as_data()
         values["teams_seen"] = list(self.teams_seen)
         values["added_teams"] = list(self.added_teams)
@@ -231,8 +232,13 @@ class Item:
 
     def changes_since(self, before: "Item") -> dict[str, Any]:
         """Columns whose value differs from `before`."""
-        old = before.as_values()
-        return {name: value for name, value in self.as_values().items() if old[name] != value}
+        old = before.__dict__
+        different = {
+            name for name, value in self.__dict__.items() if value is not old[name] and value != old[name]
+        }
+        if not different:
+            return {}
+        return {name: value for name, value in self.as_values().items() if name in different}
 
     def excludes(self, agent_id: int, now: int) -> bool:
         return self.excluded.get(agent_id, 0) > now

@@ -7,6 +7,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.selectable import Select
 
+from crm_core.db.prepared import Prepared, any_of, fetch
 from crm_core.schema import agent, call, contact, inquiry
 from crm_core.views import NUMBER_BASE, iso
 from routing.explain_text import decision_text
@@ -29,8 +30,7 @@ async def offers_by_id(
     conn: AsyncConnection, offer_ids: Sequence[int], *, language: str | None = None
 ) -> list[dict[str, Any]]:
     """These offers in any state; the text in `language`, else in the language of the offer's agent."""
-    statement = _statement().where(offer.c.id.in_(list(offer_ids))).order_by(offer.c.id)
-    return [_shown(r, language) for r in (await conn.execute(statement)).mappings()]
+    return [_shown(r, language) for r in await fetch(conn, _BY_ID, {"ids": list(offer_ids)})]
 
 
 def _statement() -> Select[Any]:
@@ -116,3 +116,6 @@ def _shown(row: Mapping[str, Any], language: str | None) -> dict[str, Any]:
             "contact": person,
         }
     return shown
+
+
+_BY_ID = Prepared(_statement().where(any_of(offer.c.id, "ids")).order_by(offer.c.id))

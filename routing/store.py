@@ -9,17 +9,20 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import and_, case, func, or_, select
+from sqlalchemy import ColumnElement, Text, and_, bindparam, case, cast, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.selectable import Select
 
+from crm_core.db.prepared import Prepared, any_of, array_of, fetch, list_of, object_of
 from crm_core.db.uow import UnitOfWork
 from crm_core.schema import agent, agent_skill, inquiry, team, team_member
 from routing import handle_time
 from routing.business_time import Calendar
 from routing.calendar_spec import CalendarError
 from routing.decide import Hours, Loads, QueueLoad, TeamRules
+from routing.eligibility import skill_failure
 from routing.machine import Holding
-from routing.model import LIVE, AgentView, Channel, Item, ItemState, RowLike, Slot
+from routing.model import LIVE, AgentView, Channel, Item, ItemState, LaneSpec, RowLike, Slot
 from routing.schema import (
     agent_lane,
     agent_slot,
@@ -95,66 +98,88 @@ def calendar_of(spec: Any) -> Calendar | None:
 async def team_context(conn: AsyncConnection, team_id: int | None) -> TeamContext:
     if team_id is None:
         return TeamContext()
-    row = (
-        (
-            await conn.execute(
-                select(team.c.name, team.c.settings, calendar_table.c.spec)
-                .outerjoin(calendar_table, calendar_table.c.id == team.c.calendar_id)
-                .where(team.c.id == team_id)
-            )
-        )
-        .mappings()
-        .first()
+    found = await fetch(conn, _TEAM, {"team": team_id})
+    return context_of(found[0]) if found else TeamContext()
+
+
+def team_columns() -> tuple[ColumnElement[Any], ...]:
+    """What `context_of` needs, of a statement that has `team` and `calendar` in it. Their JSON stays text: what it
+    compiles to is kept by it.
+    """
+    return (
+        team.c.name.label("team_name"),
+        cast(team.c.settings, Text).label("team_settings"),
+        cast(calendar_table.c.spec, Text).label("team_calendar"),
     )
-    if row is None:
-        return TeamContext()
-    settings, problem = settings_of(row["settings"])
-    return TeamContext(settings, calendar_of(row["spec"]), row["name"], problem)
+
+
+def context_of(row: RowLike) -> TeamContext:
+    """The team of a row with `team_columns`."""
+    settings, problem = _settings(row["team_settings"])
+    spec = row["team_calendar"]
+    return TeamContext(settings, None if spec is None else _calendar(spec), row["team_name"], problem)
+
+
+_TEAM = Prepared(
+    select(*team_columns())
+    .select_from(team)
+    .outerjoin(calendar_table, calendar_table.c.id == team.c.calendar_id)
+    .where(team.c.id == bindparam("team"))
+)
 
 
 # --- items
 # ----------------------------------------------------------------------------------------------------
 async def item(uow: UnitOfWork, item_id: int) -> Item | None:
-    row = await uow.row(select(work_item).where(work_item.c.id == item_id))
+    row = await uow.row(_ITEM, {"id_": item_id})
     return Item.from_row(row) if row else None
 
 
 async def lock_item(uow: UnitOfWork, item_id: int, *, skip_locked: bool = False) -> Item | None:
     """The item, locked. With `skip_locked`, None also if another transaction has it."""
-    row = await uow.row(uow.lock(select(work_item).where(work_item.c.id == item_id), skip_locked=skip_locked))
+    row = await uow.row(_LOCK_ITEM[skip_locked], {"id_": item_id})
     return Item.from_row(row) if row else None
 
 
 async def lock_live(uow: UnitOfWork, source_kind: str, source_id: int) -> Item | None:
     """The live item of a source, locked."""
-    row = await uow.row(
-        uow.lock(
-            select(work_item).where(
-                work_item.c.source_kind == source_kind,
-                work_item.c.source_id == source_id,
-                work_item.c.state.in_(LIVE),
-            )
-        )
-    )
+    row = await uow.row(_LOCK_LIVE, {"kind_": source_kind, "source": source_id})
     return Item.from_row(row) if row else None
 
 
 async def lock_inquiry(uow: UnitOfWork, inquiry_id: int, *, skip_locked: bool = False) -> RowLike | None:
-    return await uow.row(uow.lock(select(inquiry).where(inquiry.c.id == inquiry_id), skip_locked=skip_locked))
+    return await uow.row(_LOCK_INQUIRY[skip_locked], {"id_": inquiry_id})
+
+
+_ITEM = Prepared(select(work_item).where(work_item.c.id == bindparam("id_")))
+_LOCK_ITEM = {
+    skip: Prepared(
+        select(work_item).where(work_item.c.id == bindparam("id_")).with_for_update(skip_locked=skip)
+    )
+    for skip in (True, False)
+}
+_LOCK_LIVE = Prepared(
+    select(work_item)
+    .where(
+        work_item.c.source_kind == bindparam("kind_"),
+        work_item.c.source_id == bindparam("source"),
+        or_(*(work_item.c.state == state for state in LIVE)),
+    )
+    .with_for_update()
+)
+_LOCK_INQUIRY = {
+    skip: Prepared(select(inquiry).where(inquiry.c.id == bindparam("id_")).with_for_update(skip_locked=skip))
+    for skip in (True, False)
+}
 
 
 async def holdings(uow: UnitOfWork, item: Item) -> list[Holding]:
     """What is held for an item now: its open offers or its live assignment. The item is locked."""
     if item.state == ItemState.OFFERED:
-        offers = await uow.rows(
-            select(offer).where(offer.c.item_id == item.id, offer.c.state == "open").order_by(offer.c.id)
-        )
-        return [holding_of_offer(o) for o in offers]
+        return [holding_of_offer(o) for o in await uow.rows(_OPEN_OFFERS, {"item": item.id})]
     if item.state not in (ItemState.ASSIGNED, ItemState.WRAPUP):
         return []
-    live = await uow.row(
-        select(assignment).where(assignment.c.item_id == item.id, assignment.c.ended_at.is_(None))
-    )
+    live = await uow.row(_LIVE_ASSIGNMENT, {"item": item.id})
     if live is None:
         return []
     return [
@@ -169,6 +194,14 @@ async def holdings(uow: UnitOfWork, item: Item) -> list[Holding]:
     ]
 
 
+_OPEN_OFFERS = Prepared(
+    select(offer).where(offer.c.item_id == bindparam("item"), offer.c.state == "open").order_by(offer.c.id)
+)
+_LIVE_ASSIGNMENT = Prepared(
+    select(assignment).where(assignment.c.item_id == bindparam("item"), assignment.c.ended_at.is_(None))
+)
+
+
 def holding_of_offer(row: RowLike) -> Holding:
     return Holding(
         id=row["id"], agent_id=row["agent_id"], channel=row["channel"], weight=row["weight"], assignment=False
@@ -177,97 +210,81 @@ def holding_of_offer(row: RowLike) -> Holding:
 
 async def reply_due(conn: AsyncConnection, inquiry_id: int) -> int | None:
     """The earliest deadline of the inquiry's running reply clocks."""
-    value = await conn.scalar(
-        select(func.min(sla_clock.c.due_at)).where(
-            sla_clock.c.inquiry_id == inquiry_id,
-            sla_clock.c.metric.in_(REPLY_METRICS),
-            sla_clock.c.state == "active",
-        )
+    (row,) = await fetch(conn, _REPLY_DUE, {"inquiry": inquiry_id})
+    return None if row["due"] is None else int(row["due"])
+
+
+_REPLY_DUE = Prepared(
+    select(func.min(sla_clock.c.due_at).label("due")).where(
+        sla_clock.c.inquiry_id == bindparam("inquiry"),
+        or_(*(sla_clock.c.metric == metric for metric in REPLY_METRICS)),
+        sla_clock.c.state == "active",
     )
-    return None if value is None else int(value)
+)
 
 
 # --- agents
 # ---------------------------------------------------------------------------------------------------
 async def candidates(
     conn: AsyncConnection, lanes: Mapping[str, int], *, channel: str, also: Collection[int] = (),
-    skills: Collection[str] = (), now: int, everybody: bool = False,
+    skills: Collection[str] = (), now: int, everybody: bool = False, specs: Collection[LaneSpec] = (),
 ) -> list[AgentView]:  # fmt: skip
     """Agents of these lanes that are there, those with room in the channel first, then the longest idle;
     those in `also` whatever their presence. `everybody`: all members of the lanes, for an explanation.
+
+    `specs`: of the lanes, to test levels where a crowded team's lanes do not ask for them.
     """
     if not lanes:
         return []
-    signatures = {lane_id: signature for signature, lane_id in lanes.items()}
-    wanted = (
-        or_(agent_state.c.routable, agent_lane.c.agent_id.in_(list(also))) if also else agent_state.c.routable
-    )
-    # The busy ones are wanted too, as proof that somebody is there, but must not push a free one over the
-    # limit.
-    busy = case((agent_slot.c.used < agent_slot.c.max, 0), else_=1)
-    statement = (
-        select(agent_lane.c.agent_id, agent_lane.c.lane_id)
-        .outerjoin(agent_state, agent_state.c.agent_id == agent_lane.c.agent_id)
-        .outerjoin(
-            agent_slot,
-            and_(agent_slot.c.agent_id == agent_lane.c.agent_id, agent_slot.c.channel == channel),
-        )
-        .where(agent_lane.c.lane_id.in_(list(signatures)))
-        .order_by(busy, agent_state.c.idle_since, agent_lane.c.agent_id)
-        .limit(MAX_CANDIDATES * max(len(signatures), 1))
-    )
-    memberships: dict[int, set[str]] = {}
-    for agent_id, lane_id in await conn.execute(statement if everybody else statement.where(wanted)):
-        if agent_id in memberships or len(memberships) < MAX_CANDIDATES:
-            memberships.setdefault(agent_id, set()).add(signatures[lane_id])
-    return await views(conn, memberships, skills=skills, now=now)
+    signatures: dict[int, list[str]] = {}
+    for signature, lane_id in lanes.items():
+        signatures.setdefault(lane_id, []).append(signature)
+    asked = {s.signature: s.requirements for s in specs if s.agent_id is None}
+    wanted = {*skills, *(skill for requirements in asked.values() for skill, _ in requirements)}
+    rows = await fetch(
+        conn, _CANDIDATES[everybody],
+        {"lanes": list(signatures), "also": list(also), "channel": channel, "skills": sorted(wanted)},
+    )  # fmt: skip
+    found = []
+    for row in rows:
+        view = _view(row, now)
+        mine = (s for lane_id in row["lanes"] for s in signatures[lane_id])
+        fit = frozenset(s for s in mine if skill_failure(view, asked.get(s, ())) is None)
+        if fit:
+            found.append(replace(view, lanes=fit))
+    return found
 
 
 async def views(
     conn: AsyncConnection, memberships: Mapping[int, Collection[str]], *, skills: Collection[str], now: int
 ) -> list[AgentView]:
     """These agents with state, capacity and the named skills, in the order given."""
-    ids = list(memberships)
-    if not ids:
+    if not memberships:
         return []
-    levels: dict[int, dict[str, int]] = {}
-    if skills:
-        for agent_id, skill, level in await conn.execute(
-            select(agent_skill.c.agent_id, agent_skill.c.skill, agent_skill.c.level).where(
-                agent_skill.c.agent_id.in_(ids), agent_skill.c.skill.in_(list(skills))
-            )
-        ):
-            levels.setdefault(agent_id, {})[skill] = level
-    slot = (agent_slot.c.channel, agent_slot.c.max, agent_slot.c.used, agent_slot.c.load)
-    rows = (
-        await conn.execute(
-            select(agent.c.id, agent.c.name, calendar_table.c.spec, agent_state, *slot)
-            .outerjoin(agent_state, agent_state.c.agent_id == agent.c.id)
-            .outerjoin(agent_slot, agent_slot.c.agent_id == agent.c.id)
-            .outerjoin(calendar_table, calendar_table.c.id == agent.c.calendar_id)
-            .where(agent.c.id.in_(ids), agent.c.active)
-        )
-    ).mappings()
-    found: dict[int, RowLike] = {}
-    slots: dict[int, dict[str, Slot]] = {}
-    for row in rows:
-        found[row["id"]] = row
-        if row["channel"] is not None:
-            slots.setdefault(row["id"], {})[row["channel"]] = Slot(row["max"], row["used"], row["load"])
-    return [
-        replace(_view(found[i], slots.get(i, {}), levels.get(i, {}), now), lanes=frozenset(memberships[i]))
-        for i in ids
-        if i in found
-    ]
+    rows = await fetch(conn, _VIEWS, {"agents": list(memberships), "skills": list(skills)})
+    found = {r["id"]: _view(r, now) for r in rows}
+    return [replace(found[i], lanes=frozenset(memberships[i])) for i in memberships if i in found]
 
 
-def _view(row: RowLike, slots: Mapping[str, Slot], skills: Mapping[str, int], now: int) -> AgentView:
-    shift = calendar_of(row["spec"])
+async def view(conn: AsyncConnection, agent_id: int, now: int) -> AgentView | None:
+    """One active agent with all that a choice for him needs: state, capacity, all his skills and teams."""
+    rows = await fetch(conn, _VIEW, {"agent": agent_id})
+    return _view(rows[0], now) if rows else None
+
+
+def _view(row: RowLike, now: int) -> AgentView:
+    spec = row["shift"]
+    shift = None if spec is None else _calendar(spec)
     in_shift = shift is None or shift.is_open(now)
     base = AgentView(
-        agent_id=row["id"], name=row["name"], slots=slots, skills=skills, in_shift=in_shift,
+        agent_id=row["id"],
+        name=row["name"],
+        slots={channel: Slot(*numbers) for channel, numbers in (row["slots"] or {}).items()},
+        skills=row["skills"] or {},
+        teams=frozenset(row.get("teams") or ()),
+        in_shift=in_shift,
         shift_from=None if in_shift or shift is None else shift.next_open(now),
-    )  # fmt: skip
+    )
     if row["presence"] is None:
         return base
     return replace(
@@ -280,6 +297,87 @@ def _view(row: RowLike, slots: Mapping[str, Slot], skills: Mapping[str, int], no
         load_used=row["load_used"],
         load_max=row["load_max"],
     )
+
+
+def _about(*skills: ColumnElement[bool]) -> tuple[ColumnElement[Any], ...]:
+    """The columns of a view: one row per agent, whatever he has of slots and skills."""
+    slot = array_of(agent_slot.c.max, agent_slot.c.used, agent_slot.c.load)
+    state = (agent_state.c[name] for name in _STATE_COLUMNS)
+    return (
+        agent.c.id,
+        agent.c.name,
+        cast(calendar_table.c.spec, Text).label("shift"),
+        *state,
+        select(object_of(agent_slot.c.channel, slot))
+        .where(agent_slot.c.agent_id == agent.c.id)
+        .correlate(agent)
+        .scalar_subquery()
+        .label("slots"),
+        select(object_of(agent_skill.c.skill, agent_skill.c.level))
+        .where(agent_skill.c.agent_id == agent.c.id, *skills)
+        .correlate(agent)
+        .scalar_subquery()
+        .label("skills"),
+    )
+
+
+_STATE_COLUMNS = (
+    "presence", "routable", "lease_until", "wrapup_until", "idle_since", "load_used", "load_max",
+)  # fmt: skip
+_some_skills = any_of(agent_skill.c.skill, "skills")
+
+
+def _people(columns: Sequence[ColumnElement[Any]]) -> Select[Any]:
+    return (
+        select(*columns)
+        .select_from(agent)
+        .outerjoin(agent_state, agent_state.c.agent_id == agent.c.id)
+        .outerjoin(calendar_table, calendar_table.c.id == agent.c.calendar_id)
+    )
+
+
+_teams = (
+    select(list_of(team_member.c.team_id))
+    .where(team_member.c.agent_id == agent.c.id)
+    .correlate(agent)
+    .scalar_subquery()
+    .label("teams")
+)
+_VIEW = Prepared(_people((*_about(), _teams)).where(agent.c.id == bindparam("agent"), agent.c.active))
+_VIEWS = Prepared(_people(_about(_some_skills)).where(any_of(agent.c.id, "agents"), agent.c.active))
+
+
+def _candidates(*, everybody: bool) -> Prepared:
+    # The busy ones are wanted too, as proof that somebody is there, but must not push a free one over the
+    # limit.
+    busy = func.min(case((agent_slot.c.used < agent_slot.c.max, 0), else_=1)).label("busy")
+    idle = func.min(agent_state.c.idle_since).label("idle")
+    members = (
+        select(agent_lane.c.agent_id, list_of(agent_lane.c.lane_id).label("lanes"), busy, idle)
+        .outerjoin(agent_state, agent_state.c.agent_id == agent_lane.c.agent_id)
+        .outerjoin(
+            agent_slot,
+            and_(
+                agent_slot.c.agent_id == agent_lane.c.agent_id, agent_slot.c.channel == bindparam("channel")
+            ),
+        )
+        .where(any_of(agent_lane.c.lane_id, "lanes"))
+        .group_by(agent_lane.c.agent_id)
+        .order_by(busy, idle, agent_lane.c.agent_id)
+        .limit(MAX_CANDIDATES)
+    )
+    if not everybody:
+        members = members.where(or_(agent_state.c.routable, any_of(agent_lane.c.agent_id, "also")))
+    chosen = members.subquery()
+    return Prepared(
+        _people((*_about(_some_skills), chosen.c.lanes))
+        .join(chosen, chosen.c.agent_id == agent.c.id)
+        .where(agent.c.active)
+        .order_by(chosen.c.busy, chosen.c.idle, agent.c.id)
+    )
+
+
+_CANDIDATES = {everybody: _candidates(everybody=everybody) for everybody in (True, False)}
 
 
 async def queue_loads(
@@ -323,20 +421,23 @@ async def queue_loads(
 
 async def scarcity(conn: AsyncConnection, agent_ids: Sequence[int]) -> dict[int, int]:
     """For each agent the number of shared lanes that nobody else who is there serves."""
-    mine = agent_lane.alias("mine")
-    others = agent_lane.alias("others")
-    somebody_else = (
-        select(others.c.agent_id)
-        .join(agent_state, agent_state.c.agent_id == others.c.agent_id)
-        .where(
-            others.c.lane_id == mine.c.lane_id, others.c.agent_id != mine.c.agent_id, agent_state.c.routable
-        )
-        .exists()
+    rows = await fetch(conn, _SCARCITY, {"agents": list(agent_ids)})
+    return {r["agent_id"]: int(r["n"]) for r in rows}
+
+
+_mine = agent_lane.alias("mine")
+_others = agent_lane.alias("others")
+_somebody_else = (
+    select(_others.c.agent_id)
+    .join(agent_state, agent_state.c.agent_id == _others.c.agent_id)
+    .where(
+        _others.c.lane_id == _mine.c.lane_id, _others.c.agent_id != _mine.c.agent_id, agent_state.c.routable
     )
-    rows = await conn.execute(
-        select(mine.c.agent_id, func.count())
-        .join(lane, lane.c.id == mine.c.lane_id)
-        .where(mine.c.agent_id.in_(list(agent_ids)), lane.c.agent_id.is_(None), ~somebody_else)
-        .group_by(mine.c.agent_id)
-    )
-    return {agent_id: int(n) for agent_id, n in rows}
+    .exists()
+)
+_SCARCITY = Prepared(
+    select(_mine.c.agent_id, func.count().label("n"))
+    .join(lane, lane.c.id == _mine.c.lane_id)
+    .where(any_of(_mine.c.agent_id, "agents"), lane.c.agent_id.is_(None), ~_somebody_else)
+    .group_by(_mine.c.agent_id)
+)

@@ -296,6 +296,27 @@ def _array_of_sqlite(element: _ArrayOf, compiler: SQLCompiler, **kw: Any) -> str
     return f"json_array({compiler.process(element.clauses, **kw)})"
 
 
+class _ListOf(FunctionElement[Any]):
+    inherit_cache = True
+    name = "list_of"
+    type = Json
+
+
+@compiles(_ListOf, "postgresql")
+def _list_of_postgresql(element: _ListOf, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"jsonb_agg({compiler.process(element.clauses, **kw)})"
+
+
+@compiles(_ListOf, "sqlite")
+def _list_of_sqlite(element: _ListOf, compiler: SQLCompiler, **kw: Any) -> str:
+    return f"json_group_array({compiler.process(element.clauses, **kw)})"
+
+
+def list_of(value: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Aggregate rows into one JSON array, in no order; NULL (Postgres) or [] (SQLite) of no rows."""
+    return _ListOf(value)
+
+
 def object_of(key: ColumnElement[Any], value: ColumnElement[Any]) -> ColumnElement[Any]:
     """Aggregate rows into one JSON object; NULL (Postgres) or {} (SQLite) of no rows."""
     return _ObjectOf(key, value)

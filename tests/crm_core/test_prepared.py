@@ -8,7 +8,7 @@ from sqlalchemy import event as sa_event
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from crm_core.db.engine import Database
-from crm_core.db.prepared import Prepared, any_of, array_of, fetch, object_of
+from crm_core.db.prepared import Prepared, any_of, array_of, fetch, list_of, object_of
 from crm_core.schema import setting, team
 
 _COLUMNS = ("name", "calendar_id", "settings", "active", "created_at")
@@ -121,6 +121,8 @@ async def test_pairs_come_as_one_object(db: Database) -> None:
         )  # fmt: skip
         assert await uow.scalar(pairs, {"without": ""}) == {"a": [5, 1], "b": [6, 1]}
         assert await uow.scalar(pairs, {"without": "a"}) == {"b": [6, 1]}
+        names = Prepared(select(list_of(team.c.name).label("names")))
+        assert sorted(await uow.scalar(names)) == ["a", "b"]
 
 
 async def test_who_listens_to_statements_hears_them(db: Database) -> None:
