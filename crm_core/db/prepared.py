@@ -239,6 +239,8 @@ class _List(TypeDecorator[Sequence[Any]]):
 class _AnyOf(ColumnElement[bool]):
     inherit_cache = False
     type = Boolean()
+    # Or SQLite, which has no booleans, is asked whether it `= 1`, and then finds no index for it.
+    _is_implicitly_boolean = True
 
     def __init__(self, column: ColumnElement[Any], values: BindParameter[Any]) -> None:
         self.column, self.values = column, values
