@@ -225,6 +225,9 @@ LISTENERS: dict[str, tuple[Listener, ...]] = {
     "message.state_changed": (_listener(translate.message_state_changed),),
     "message.edited": (_listener(translate.message_edited),),
     "call.updated": (_listener(translate.call_updated),),
+    "callback.booked": (_listener(translate.callback),),
+    "callback.kept": (_listener(translate.callback),),
+    "callback.cancelled": (_listener(translate.callback),),
     "contact.updated": (on_contact_updated,),
 }
 

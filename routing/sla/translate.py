@@ -27,7 +27,7 @@ from routing.sla.machine import (
     StatusChanged,
     TicketEvent,
 )
-from routing.sla.policy import SNOOZE
+from routing.sla.policy import CALLBACK, SNOOZE
 
 #: delivery states in which the channel has accepted a message
 ACCEPTED = frozenset({"sent", "delivered", "read"})
@@ -124,6 +124,16 @@ def message_edited(event: DomainEvent, now: int) -> Happening | None:
     if event.payload.get("what") != "delete" or row["inquiry_id"] is None or row["direction"] != "out":
         return None
     return Happening(inquiry_id=row["inquiry_id"], events=(ReplyHidden(now, _ref(row)),), everything=True)
+
+
+def callback(event: DomainEvent, now: int) -> Happening | None:
+    """Who is called back does not wait in the queue meanwhile: by his own choice, so nobody is slow."""
+    if event.inquiry_id is None:
+        return None
+    events: tuple[TicketEvent, ...] = (PauseSet(now, CALLBACK, on=event.kind == "callback.booked"),)
+    if event.kind == "callback.kept":
+        events = (*events, Connected(now))
+    return Happening(inquiry_id=event.inquiry_id, events=events, by=event.actor)
 
 
 def merged(event: DomainEvent, now: int) -> Happening:

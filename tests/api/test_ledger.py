@@ -104,3 +104,30 @@ def test_other_cells_stay_what_they_are() -> None:
     assert (
         lines([["Anna", -5, 1.5, None, True, 'a "b", c', "a=b"]]) == 'Anna,-5,1.5,,yes,"a ""b"", c",a=b\r\n'
     )
+
+
+async def test_reports_are_for_supervisors_as_data_and_as_spreadsheets(office: Desk, clock: Any) -> None:
+    asked = await write(office, "help", "ira", "My visa")
+    clock.set(NOON + 200 * MINUTE)
+    anna, sofia = await office.client("anna"), await office.client("sofia")
+    await anna.patch(f"/api/v1/inquiries/{asked['id']}", json={"status": "solved"})
+    clock.set(NOON + 201 * MINUTE)
+    assert (await anna.get("/api/v1/reports/sla")).status == 403
+    for name in ("sla", "service", "handling", "resolution", "backlog"):
+        answer = await sofia.get(f"/api/v1/reports/{name}?by=team,channel&bucket=15m&zone=Europe/Kyiv")
+        assert answer.status == 200, await answer.text()
+        shown = await answer.json()
+        assert (shown["report"], shown["zone"], bool(shown["variants"])) == (name, "Europe/Kyiv", True)
+        sheet = await sofia.get(f"/api/v1/reports/{name}.csv?bucket=day")
+        assert sheet.status == 200
+        assert (await sheet.text()).startswith("start (Europe/Kyiv)")
+    broken = await (await sofia.get("/api/v1/reports/sla?metric=first_reply")).json()
+    assert (broken["total"]["breached"], broken["total"]["met_pct"]) == (1, 0)
+    for wrong in (
+        "by=shoe_size",
+        "bucket=7m",
+        "begin=2025-06-03T00:00:00Z&end=2025-06-02T00:00:00Z",
+        "zone=Mars",
+    ):
+        assert (await sofia.get(f"/api/v1/reports/sla?{wrong}")).status == 422
+    assert (await sofia.get("/api/v1/reports/gossip")).status == 422
