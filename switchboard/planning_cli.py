@@ -274,7 +274,7 @@ def _show_replay(answer: dict[str, Any]) -> None:
             ]
             for a in team["agents"]
         ]
-        heads = ["  agent", "handled", "load as it was", "busy %", "load changed", "busy %"]
+        heads = ["  agent", "handled", "as it was: loads", "busy %", "changed: loads", "busy %"]
         click.echo(table(heads, rows))
     show_notes(answer["notes"])
 

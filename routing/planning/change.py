@@ -38,8 +38,8 @@ class ChangeError(Invalid):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentWish:
-    """An agent to add, or what of one changes; None means as it is. `works`: team_hours, always, or the id or name
-    of the agent whose attendance he shares.
+    """An agent to add, or what of one changes; None means as it is. `works`: team_hours or always; `like`: the id or
+    name of the agent who lends his attendance (and, to an added one, his skills and limits).
     """
 
     name: str | None = None

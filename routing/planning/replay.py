@@ -354,17 +354,18 @@ def _changed_agents(material: Material, change: Change) -> tuple[AgentRow, ...]:
             rows.append(_with(row, material, wish, f"agents.change.{asked}"))
         else:
             rows.append(row)
-    typical = _typical(material)
     new_id = max((a.id for a in material.agents), default=0)
     for i, asked_for in enumerate(change.add):
+        path = f"agents.add.{i}"
+        model = _model(material, asked_for, path)
         wish = asked_for
         if wish.works is None and wish.like is None:
             wish = replace(wish, works="team_hours")
         for n in range(wish.count):
             new_id += 1
             name = wish.name or "New agent"
-            blank = replace(typical, id=new_id, name=f"{name} {n + 1}" if wish.count > 1 else name)
-            rows.append(_with(blank, material, wish, f"agents.add.{i}"))
+            blank = replace(model, id=new_id, name=f"{name} {n + 1}" if wish.count > 1 else name)
+            rows.append(_with(blank, material, wish, path))
     return tuple(rows)
 
 
@@ -388,16 +389,31 @@ def _with(row: AgentRow, material: Material, wish: AgentWish, path: str) -> Agen
     )  # fmt: skip
 
 
-def _typical(material: Material) -> AgentRow:
-    """Who answers offers like the average of the others, and has neither skills nor limits of his own."""
-    n = len(material.agents)
+def _model(material: Material, wish: AgentWish, path: str) -> AgentRow:
+    """What an added agent is like where the wish says nothing: the agent named, or the average of his teams.
+
+    Of the skills that at least half of the teams' agents have, the middle level: somebody without the languages of
+    his colleagues would be no colleague.
+    """
+    if wish.like is not None:
+        named = _agent(material, wish.like, f"{path}.like")
+        # Skills that are written down are his, not added to the other's.
+        return named if wish.skills is None else replace(named, skills={})
+    teams = {_team_id(material, t, f"{path}.teams") for t in wish.teams or ()}
+    mates = [a for a in material.agents if a.teams & teams] or list(material.agents)
+    n = len(mates)
     if n == 0:
         return AgentRow(id=0, name="", teams=frozenset())
+    levels: dict[str, list[int]] = {}
+    for mate in mates:
+        for skill, level in mate.skills.items():
+            levels.setdefault(skill, []).append(level)
+    common = {s: sorted(have)[len(have) // 2] for s, have in levels.items() if 2 * len(have) >= n}
     return AgentRow(
-        id=0, name="", teams=frozenset(),
-        accept=sum(a.accept for a in material.agents) / n,
-        declines=sum(a.declines for a in material.agents) / n,
-        answer_ms=sum(a.answer_ms for a in material.agents) // n,
+        id=0, name="", teams=frozenset(), skills=common if wish.skills is None else {},
+        accept=sum(a.accept for a in mates) / n,
+        declines=sum(a.declines for a in mates) / n,
+        answer_ms=sum(a.answer_ms for a in mates) // n,
     )  # fmt: skip
 
 

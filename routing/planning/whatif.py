@@ -91,6 +91,10 @@ def _answer(material: Material, sides: Sides, seeds: Sequence[int], drawn: int) 
     notes = list(material.notes)
     if drawn:
         notes.append(note("handle_time_drawn", n=drawn, of=material.counted))
+    real = {a.id for a in material.agents}
+    for agent_id, name in sides.names.items():
+        if agent_id not in real and not any(r.agents[agent_id].units for r in sides.changed):
+            notes.append(note("added_idle", name=name))
     teams = []
     for team in material.teams:
         keys = sorted(k for k in recorded if k.team_id == team.id)

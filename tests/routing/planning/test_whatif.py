@@ -157,6 +157,26 @@ async def test_an_agent_can_be_made_to_work_like_another(db: Database) -> None:
     assert by_name["Twin"]["changed"]["units"] > 0
 
 
+async def test_who_is_added_speaks_what_his_team_speaks_unless_told(db: Database) -> None:
+    team = await a_team(db)
+    ids = [
+        await an_agent(db, n, team, online=False, skills={"lang:uk": lvl})
+        for n, lvl in (("Olena", 3), ("Petro", 5))
+    ]
+    wanted = {"required": {"lang:uk": 3}, "preferred": {}, "hard": ["lang:uk"], "dropped": []}
+    told = [(NINE + n * MINUTE, 0, 20 * MINUTE) for n in range(60)]
+    await items_handled(db, told, team_id=team, agent_id=ids[0], requirements=wanted)
+    await presences(db, [(i, NINE - HOUR, "online") for i in ids])
+    speaks = await asked(db, Change.parse({"agents": {"add": [{"teams": ["Support"], "works": "always"}]}}))
+    mute = await asked(
+        db, Change.parse({"agents": {"add": [{"teams": ["Support"], "works": "always", "skills": {}}]}})
+    )
+    assert speaks["teams"][0]["agents"][-1]["changed"]["units"] > 0
+    assert mute["teams"][0]["agents"][-1]["changed"]["units"] == 0
+    assert {"code": "added_idle", "params": {"name": "New agent"}} in mute["notes"]
+    assert mute["total"]["changed"] == mute["total"]["as_it_was"]
+
+
 @pytest.mark.parametrize(
     ("change", "path"),
     [
