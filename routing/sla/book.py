@@ -12,9 +12,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Engine, case, func, literal, select
+from sqlalchemy import Engine, case, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from crm_core.db.prepared import Prepared, fetch
 from crm_core.schema import setting
 from routing.business_time import ALWAYS_OPEN, Calendar
 from routing.calendar_spec import CalendarError
@@ -133,8 +134,8 @@ _KEPT: WeakKeyDictionary[Engine, tuple[tuple[Any, ...], Book]] = WeakKeyDictiona
 
 async def load(conn: AsyncConnection) -> Book:
     """The book of this database: one small query when nothing changed since the last time."""
-    stamp = tuple((await conn.execute(_STAMP)).one())
-    stamp = (*(json.dumps(v, sort_keys=True) if isinstance(v, dict | list) else v for v in stamp),)
+    [found] = await fetch(conn, _STAMP)
+    stamp = (*(json.dumps(v, sort_keys=True) if isinstance(v, dict | list) else v for v in found.values()),)
     engine = conn.sync_connection.engine if conn.sync_connection is not None else None
     kept = _KEPT.get(engine) if engine is not None else None
     if kept is not None and kept[0] == stamp:
@@ -150,18 +151,19 @@ def _setting(key: str) -> Any:
 
 
 _NOW = case((sla_policy.c.current, sla_policy.c.id), else_=0)
-_STAMP = select(
-    _setting(STAMP),
-    _setting(DEFAULT_CALENDAR),
-    select(func.count()).select_from(sla_policy).scalar_subquery(),
-    select(func.max(sla_policy.c.id)).scalar_subquery(),
-    select(func.max(sla_policy.c.created_at)).scalar_subquery(),
-    select(func.sum(_NOW * (sla_policy.c.position + 1))).scalar_subquery(),
-    select(func.sum(_NOW)).scalar_subquery(),
-    select(func.count()).select_from(calendar).scalar_subquery(),
-    select(func.sum(calendar.c.id * calendar.c.version)).scalar_subquery(),
-    select(func.max(calendar.c.updated_at)).scalar_subquery(),
-    literal(1),
+_STAMP = Prepared(
+    select(
+        _setting(STAMP).label("s0"),
+        _setting(DEFAULT_CALENDAR).label("s1"),
+        select(func.count()).select_from(sla_policy).scalar_subquery().label("s2"),
+        select(func.max(sla_policy.c.id)).scalar_subquery().label("s3"),
+        select(func.max(sla_policy.c.created_at)).scalar_subquery().label("s4"),
+        select(func.sum(_NOW * (sla_policy.c.position + 1))).scalar_subquery().label("s5"),
+        select(func.sum(_NOW)).scalar_subquery().label("s6"),
+        select(func.count()).select_from(calendar).scalar_subquery().label("s7"),
+        select(func.sum(calendar.c.id * calendar.c.version)).scalar_subquery().label("s8"),
+        select(func.max(calendar.c.updated_at)).scalar_subquery().label("s9"),
+    )
 )
 
 

@@ -62,7 +62,9 @@ class EventKind(StrEnum):
     """Something that moves no clock and belongs on record: the reply was hidden."""
 
 
-@dataclass(frozen=True, slots=True)
+# Without slots: `but` copies a clock in one step, where dataclasses.replace sets its fields one by one, each through
+# the guard of a frozen class. Firing and recomputing are little else than copies.
+@dataclass(frozen=True)
 class Clock:
     """One instance of one metric of one ticket. Instants and durations are milliseconds.
 
@@ -109,6 +111,14 @@ class Clock:
     activated_by: str | None = None
     fulfilled_by: str | None = None
 
+    def but(self, **changes: Any) -> Self:
+        """A copy with other values. Raises TypeError for what is no field."""
+        if not changes.keys() <= _NAMES:
+            raise TypeError(f"no fields of a clock: {', '.join(sorted(changes.keys() - _NAMES))}")
+        made = object.__new__(type(self))
+        made.__dict__.update(self.__dict__, **changes)
+        return made
+
     @property
     def key(self) -> tuple[Metric, int]:
         return self.metric, self.instance
@@ -119,10 +129,11 @@ class Clock:
 
     def to_row(self) -> dict[str, Any]:
         """Plain JSON-able values, one per field; tuples become lists."""
-        row: dict[str, Any] = {}
-        for name in CLOCK_FIELDS:
-            value = getattr(self, name)
-            row[name] = list(value) if isinstance(value, tuple) else str(value) if name in _ENUMS else value
+        row = dict(self.__dict__)
+        for name in _ENUMS:
+            row[name] = str(row[name])
+        for name in _TUPLES:
+            row[name] = list(row[name])
         return row
 
     @classmethod
@@ -130,13 +141,15 @@ class Clock:
         """Inverse of `to_row`; columns that are not fields are ignored."""
         values = {name: row[name] for name in CLOCK_FIELDS if name in row}
         values["metric"], values["state"] = Metric(row["metric"]), ClockState(row["state"])
-        for name in ("pause_reasons", "fired_steps"):
+        for name in _TUPLES:
             values[name] = tuple(values.get(name) or ())
         return cls(**values)
 
 
 CLOCK_FIELDS = tuple(item.name for item in fields(Clock))
+_NAMES = frozenset(CLOCK_FIELDS)
 _ENUMS = ("metric", "state")
+_TUPLES = ("pause_reasons", "fired_steps")
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,7 +82,8 @@ async def write(
                 recorded_at=uow.now, data=_circumstances(entry),
             )
         )  # fmt: skip
-    event_ids = await store.add_events(uow, values) if values else []
+    known = any(entry.event.kind in _TOLD for _, entry in entries)
+    event_ids = await store.add_events(uow, values, with_ids=known) if values else []
     quiet = await storms.count(uow, _breaches(entries, event_ids)) if firing else frozenset()
     told = _Told(await _leads(uow, entries), quiet)
     for (p, entry), row, event_id in zip(entries, values, event_ids, strict=True):

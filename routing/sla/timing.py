@@ -6,7 +6,6 @@ something happens to it, never by when somebody looked.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Any
 
 from crm_core.clock import SECOND
@@ -19,6 +18,8 @@ from routing.sla.steps import Step
 LATE_MS = 5 * SECOND
 
 Moved = tuple[Clock, tuple[SlaEvent, ...]]
+
+replace = Clock.but
 
 
 def measure(clock: Clock, rules: Rulebook) -> Calendar:
