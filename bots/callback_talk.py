@@ -47,11 +47,14 @@ def contact_rows(turn: Turn, *, optional: bool = False) -> Buttons:
 
 def ask_time(turn: Turn, *, after: int | None = None, until: int | None = None, prompt: bool = True) -> None:
     """Offer times from `after` on; without any the customer still writes his own."""
-    slots = propose(turn.calendar(), now=turn.facts.now, zone=turn.facts.zone, after=after, until=until)
+    free = turn.free()
+    slots = propose(
+        turn.calendar(), now=turn.facts.now, zone=turn.facts.zone, after=after, until=until, free=free
+    )
     if not slots and until is not None:
         turn.say(turn.phrase("time_closed"))
         prompt = False
-        slots = propose(turn.calendar(), now=turn.facts.now, zone=turn.facts.zone, after=until)
+        slots = propose(turn.calendar(), now=turn.facts.now, zone=turn.facts.zone, after=until, free=free)
     turn.set(phase=TIME, slots=slots)
     node = cast("BookCallback", turn.flow.nodes[turn.state.node])
     if prompt:
@@ -198,6 +201,9 @@ def _refused(turn: Turn, code: str) -> None:
         turn.phone = None
         turn.set(phase=PHONE, phone=None)
         _missed(turn, "not_callable" if code == "not_callable" else "bad_phone")
+    elif code == "slot_full":
+        turn.set(phase=TIME)
+        _missed(turn, "time_taken")
     elif code == "bad_window":
         turn.set(phase=TIME)
         _missed(turn, "time_over")

@@ -6,19 +6,21 @@ and the alarm raised; the message itself is never lost.
 
 import dataclasses
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
 from sqlalchemy import func, select, update
 from sqlalchemy.exc import DBAPIError, InterfaceError
 
-from bots import engine, facts, wishes
+from bots import engine, facts, promises, wishes
 from bots.flow import Flow
+from bots.language import choose
 from bots.schema import dialog
 from bots.store import load_flow
-from bots.turns import Arrived, Input, Pressed, Said, SharedPhone, Silence, State
+from bots.turn import NeedSlots
+from bots.turns import Arrived, Facts, Input, NotBooked, Pressed, Said, SharedPhone, Silence, State
 from crm_core import inquiries
 from crm_core.clock import MINUTE
 from crm_core.db.engine import Database
@@ -236,20 +238,38 @@ async def _turn(uow: UnitOfWork, scene: Scene, heard: Input) -> None:
         inbox=scene.inbox,
         group=scene.group,
     )
-    if row is not None and continues:
-        state, actions = engine.step(flow, _state_of(row), heard, known)
-        dialog_id = int(row["id"])
-    elif held:
-        state, actions = engine.begin(flow, heard, known)
-        dialog_id = await _insert(uow, scene, flow, version, state)
-    else:
-        state, actions = engine.beside(flow, heard, known)
-        if not actions and state.status != "active":
-            return
-        dialog_id = await _insert(uow, scene, flow, version, state)
     current = wishes.Current(
         inquiry=dict(scene.inquiry), conversation=scene.conversation, contact=scene.contact
     )
+    spoken = row["language"] if row is not None and continues else _language(flow, known)
+    said = await promises.hear(uow, flow, heard, known, contact=scene.contact, spoken=spoken)
+    if said is not None:
+        for words in said:
+            await wishes.say(uow, flow, spoken, words, current)
+        if continues or not held:
+            return
+        heard = Arrived()  # nobody talks with him yet: the dialog begins as with everybody
+
+    async def ask(act: Callable[[Facts], engine.Result]) -> engine.Result:
+        nonlocal known
+        try:
+            return act(known)
+        except NeedSlots as need:
+            known = await facts.with_slots(uow, known, need.team, scene.inquiry["team_id"])
+            return act(known)
+
+    if row is not None and continues:
+        before = _state_of(row)
+        state, actions = await ask(lambda now: engine.step(flow, before, heard, now))
+        dialog_id = int(row["id"])
+    elif held:
+        state, actions = await ask(lambda now: engine.begin(flow, heard, now))
+        dialog_id = await _insert(uow, scene, flow, version, state)
+    else:
+        state, actions = await ask(lambda now: engine.beside(flow, heard, now))
+        if not actions and state.status != "active":
+            return
+        dialog_id = await _insert(uow, scene, flow, version, state)
     for step in range(_MAX_STEPS):
         await _save(uow, dialog_id, scene, flow, state)
         outcome = await wishes.carry_out(
@@ -257,8 +277,15 @@ async def _turn(uow: UnitOfWork, scene: Scene, heard: Input) -> None:
         )
         if outcome is None:
             return
-        state, actions = engine.step(flow, state, outcome, known)
+        if isinstance(outcome, NotBooked) and outcome.code == "slot_full":
+            known = replace(known, free_known=False)  # somebody was quicker: what is free now?
+        following, answer = state, outcome
+        state, actions = await ask(lambda now, s=following, a=answer: engine.step(flow, s, a, now))  # type: ignore[misc]
     raise RuntimeError(f"dialog {dialog_id} books without end")
+
+
+def _language(flow: Flow, known: Facts) -> str:
+    return choose("", known=known.languages, languages=flow.languages)
 
 
 def _maybe_for_bot(heard: Input) -> bool:

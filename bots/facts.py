@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -10,6 +11,7 @@ from sqlalchemy import or_, select
 
 from bots.flow import Flow
 from bots.turns import Facts
+from crm_core.clock import DAY
 from crm_core.db.uow import UnitOfWork
 from crm_core.schema import identity, team
 from routing.business_time import Calendar
@@ -18,6 +20,7 @@ from routing.schema import calendar as calendar_table
 
 log = structlog.get_logger(__name__)
 DEFAULT_ZONE = "Europe/Kyiv"
+_OFFERED_MS = 15 * DAY
 
 
 @lru_cache(maxsize=256)
@@ -67,7 +70,24 @@ async def gather(
         region=inbox["region"],
         number=inquiry["id"],
         can_share_contact=conversation["channel"] == "telegram" and not group,
+        free_known=False,
     )
+
+
+async def with_slots(uow: UnitOfWork, known: Facts, name: str | None, team_id: int | None) -> Facts:
+    """The facts with what the team can still promise. `name` is the flow's word for the team, None the inquiry's."""
+    from routing.callbacks import booking, slots
+
+    if name is not None:
+        team_id = await uow.scalar(select(team.c.id).where(team.c.name == name, team.c.active)) or team_id
+    team_id = team_id or await booking.default_team(uow)
+    free: tuple[int, ...] | None = None
+    if team_id is not None:
+        found = await slots.offered(
+            uow.conn, team_id, None, now=uow.now, since=uow.now, until=uow.now + _OFFERED_MS
+        )
+        free = tuple(s.start for s in found)
+    return replace(known, free_known=True, free={**known.free, name: free})
 
 
 async def _calendars(uow: UnitOfWork, flow: Flow, team_id: int | None) -> dict[str | None, Calendar | None]:

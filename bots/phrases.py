@@ -116,6 +116,53 @@ PHRASES: Mapping[str, Mapping[str, str]] = {
         "ru": "Не удалось записать звонок. Передаю коллеге.",
         "en": "The call could not be booked. I am passing this to a colleague.",
     },
+    "time_taken": {
+        "uk": "Цей час уже зайнятий. Ось вільний час:",
+        "ru": "Это время уже занято. Вот свободное время:",
+        "en": "That time is taken. These are free:",
+    },
+    "calls_none": {
+        "uk": "Ми не обіцяли вам дзвінка.",
+        "ru": "Мы не обещали вам звонка.",
+        "en": "No call is planned for you.",
+    },
+    "calls_line": {
+        "uk": "Ми зателефонуємо {call_time} на номер {phone}.",
+        "ru": "Мы позвоним {call_time} на номер {phone}.",
+        "en": "We will call {phone} {call_time}.",
+    },
+    "calls_choose": {
+        "uk": "Коли вам зручно? Оберіть інший час:",
+        "ru": "Когда вам удобно? Выберите другое время:",
+        "en": "When would it suit you? Choose another time:",
+    },
+    "calls_no_time": {
+        "uk": "Вільного часу найближчими днями немає. Напишіть, будь ласка, коли вам зручно.",
+        "ru": "Свободного времени в ближайшие дни нет. Напишите, пожалуйста, когда вам удобно.",
+        "en": "No time is free in the next days. Please write when it would suit you.",
+    },
+    "calls_moved": {
+        "uk": "Перенесено: зателефонуємо {call_time} на номер {phone}.",
+        "ru": "Перенесено: позвоним {call_time} на номер {phone}.",
+        "en": "Moved: we will call {phone} {call_time}.",
+    },
+    "calls_cancelled": {
+        "uk": "Дзвінок на номер {phone} скасовано.",
+        "ru": "Звонок на номер {phone} отменён.",
+        "en": "The call to {phone} is cancelled.",
+    },
+    "calls_over": {
+        "uk": "Цей дзвінок уже відбувся або скасований.",
+        "ru": "Этот звонок уже состоялся или отменён.",
+        "en": "That call is over or cancelled already.",
+    },
+    "calls_dialling": {
+        "uk": "Ми телефонуємо вам просто зараз.",
+        "ru": "Мы звоним вам прямо сейчас.",
+        "en": "We are calling you at this moment.",
+    },
+    "button_move_call": {"uk": "🕘 Інший час", "ru": "🕘 Другое время", "en": "🕘 Another time"},
+    "button_cancel_call": {"uk": "✖ Скасувати дзвінок", "ru": "✖ Отменить звонок", "en": "✖ Cancel the call"},
     "button_person": {
         "uk": "👤 Людину, будь ласка",
         "ru": "👤 Человека, пожалуйста",

@@ -1,5 +1,6 @@
 """Which times to offer for a call: on the half hour, inside the team's hours, at a decent hour for the customer."""
 
+from collections.abc import Collection
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -26,10 +27,12 @@ def propose(
     after: int | None = None,
     until: int | None = None,
     count: int = 4,
+    free: Collection[int] | None = None,
 ) -> tuple[int, ...]:
     """Up to `count` instants (ms) at or after `after` and before `until`, spread over hours and days; may be empty.
 
-    A quarter of an hour must remain until closing, or nobody would have the time to call.
+    `free`: the half hours that the team can still promise (routing.callbacks.slots); None: any of its hours. A quarter
+    of an hour must remain until closing, or nobody would have the time to call.
     """
     earliest = max(now + _LEAD, after if after is not None else 0)
     at = -(-earliest // _STEP) * _STEP
@@ -48,6 +51,7 @@ def propose(
         day = here.toordinal()
         fits = (
             here.hour in _DECENT
+            and (free is None or at in free)
             and is_open(calendar, at + 15 * MINUTE - 1)
             and per_day.get(day, 0) < _PER_DAY
         )

@@ -4,7 +4,7 @@ Owns wording: language, places in braces, buttons and their values. Decides noth
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -41,6 +41,14 @@ def parse_press(flow: Flow, value: str) -> tuple[str, str] | None:
     mark, _, choice = rest.partition(":")
     node = flow.by_mark(mark) if head == "f" else None
     return (node, choice) if node is not None else None
+
+
+class NeedSlots(Exception):
+    """The turn came to a time, and what the team can still promise is not known yet: gather it and turn again."""
+
+    def __init__(self, team: str | None) -> None:
+        super().__init__(team)
+        self.team = team
 
 
 class Turn:
@@ -139,6 +147,13 @@ class Turn:
     def calendar(self) -> Calendar | None:
         team = self.state.team or self.flow.team
         return self.facts.calendars[team] if team in self.facts.calendars else self.facts.calendars.get(None)
+
+    def free(self) -> Collection[int] | None:
+        """The half hours that may be promised; None: any of the team's hours. Raises NeedSlots."""
+        team = self.state.team or self.flow.team
+        if not self.facts.free_known:
+            raise NeedSlots(team)
+        return self.facts.free.get(team)
 
     def is_open(self) -> bool:
         return is_open(self.calendar(), self.facts.now)

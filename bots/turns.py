@@ -1,6 +1,6 @@
 """The words of the engine: what may come in, what it knows, what it remembers, what it wants done."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,6 +88,9 @@ class Facts:
     region: str = "UA"
     number: int | None = None
     can_share_contact: bool = False
+    #: half hours that a team can still promise, by its name; asked for only when a dialog comes to a time
+    free: Mapping[str | None, Collection[int] | None] = field(default_factory=dict)
+    free_known: bool = True
 
 
 # --- what is remembered -------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from bots.turns import Action, AddPhone, Book, Booked, Change, End, HandOff, Not
 from crm_core import contacts, inquiries, messages
 from crm_core.db.uow import UnitOfWork
 from crm_core.envelope import IdentityClaim, IdentityKind
-from crm_core.errors import Invalid
+from crm_core.errors import Conflict, Invalid
 from crm_core.schema import conversation, team
 
 log = structlog.get_logger(__name__)
@@ -44,16 +44,7 @@ async def carry_out(
     for action in actions:
         match action:
             case Say():
-                await messages.post_message(
-                    uow,
-                    conversation_id=current.conversation["id"],
-                    inquiry_row=current.inquiry,
-                    author_kind="bot",
-                    author_name=flow.bot_name.get(state.language) or flow.name,
-                    text=action.text,
-                    buttons=action.buttons,
-                    automatic=True,
-                )
+                await say(uow, flow, state.language, action, current)
             case Change():
                 await _change(uow, action, current)
             case AddPhone():
@@ -68,6 +59,20 @@ async def carry_out(
                     uow, current.inquiry["id"], {"status": "solved", "outcome": action.outcome}, actor="bot"
                 )
     return outcome
+
+
+async def say(uow: UnitOfWork, flow: Flow, language: str, words: Say, current: Current) -> None:
+    """One message of the bot."""
+    await messages.post_message(
+        uow,
+        conversation_id=current.conversation["id"],
+        inquiry_row=current.inquiry,
+        author_kind="bot",
+        author_name=flow.bot_name.get(language) or flow.name,
+        text=words.text,
+        buttons=words.buttons,
+        automatic=True,
+    )
 
 
 async def _change(uow: UnitOfWork, wanted: Change, current: Current) -> None:
@@ -126,8 +131,9 @@ async def _book(uow: UnitOfWork, wanted: Book, current: Current, dedupe: str) ->
                 asked_for=wanted.asked_for,
                 dedupe=dedupe,
                 confirm=False,
+                strict_slot=wanted.at is not None and wanted.asked_for,
             )
-    except Invalid as refused:
+    except (Invalid, Conflict) as refused:
         return NotBooked(code=refused.code)
     return Booked(due_at=row["due_at"], phone=row["phone"])
 
