@@ -28,6 +28,7 @@ from api.resources import (
     sla,
     uploads,
     webhooks,
+    why,
 )
 
 _MODULES = (
@@ -37,6 +38,7 @@ _MODULES = (
     merging,
     notices,
     assignments,
+    why,
     offers,
     contacts,
     callback_planning,

@@ -1,24 +1,26 @@
-"""Why an inquiry went to whom it went, or why it still waits. Reads only; runs the deciding code without
-writing.
+"""Why a piece of work went to whom it went, or why it still waits: as data with stable codes, and in words.
+
+Reads only, each question bounded. What still waits is judged by the deciding code itself (`explain_waiting`); what
+was decided is told from what the decision kept.
 """
 
-from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from crm_core.db.uow import Row, read_row, read_rows
 from crm_core.errors import NotFound
-from crm_core.schema import inquiry
+from crm_core.schema import agent, inquiry
 from crm_core.views import iso
-from routing import decide, lanes, steps, store
-from routing.explain_text import decision_text, reason_text, state_text, waiting_text
-from routing.model import QUEUED, AgentView, Item, ItemState, RowLike
-from routing.schema import decision, work_item
+from routing.explain_text import decision_text, offer_text, state_text
+from routing.explain_waiting import waiting_view
+from routing.model import QUEUED, Item
+from routing.schema import assignment, decision, offer, work_item
 
-#: decisions shown, newest last; agents shown for a waiting item
+#: decisions and offers shown, newest last
 MAX_DECISIONS = 20
-MAX_AGENTS = 30
+MAX_OFFERS = 20
 
 
 async def why(
@@ -29,108 +31,144 @@ async def why(
     `now`: ms UTC; needed for what a waiting item waits for. Without it the newest decision's instant is used.
 
     Returns:
-        {"state", "text", "decisions": [{at, trigger, outcome, agent_id, text, why}],
-        "waiting": {"step", "widens_at", "parked_until", "agents": [{agent, reason, text}]} | None}
+        {"state", "text", "item_id", "decisions": [{id, at, trigger, outcome, agent_id, text, why}],
+        "offers": [{id, agent, kind, state, reason, made_at, expires_at, ended_at, text}],
+        "assignment": {agent, since, cause, forced} | None, "waiting": see explain_waiting, or None}
 
     Raises:
         NotFound: no such inquiry.
     """
-    if (await conn.execute(select(inquiry.c.id).where(inquiry.c.id == inquiry_id))).first() is None:
+    if await read_row(conn, select(inquiry.c.id).where(inquiry.c.id == inquiry_id)) is None:
         raise NotFound(f"no inquiry {inquiry_id}", params={"inquiry_id": inquiry_id})
-    row = (
-        (
-            await conn.execute(
-                select(work_item)
-                .where(work_item.c.source_kind == "inquiry", work_item.c.source_id == inquiry_id)
-                .order_by(work_item.c.attempt.desc())
-                .limit(1)
-            )
-        )
-        .mappings()
-        .first()
-    )
-    stored = (
-        (
-            await conn.execute(
-                select(decision)
-                .where(decision.c.inquiry_id == inquiry_id)
-                .order_by(decision.c.id.desc())
-                .limit(MAX_DECISIONS)
-            )
-        )
-        .mappings()
-        .all()
-    )
-    decisions = [_shown(d, language) for d in reversed(stored)]
+    row = await _newest(conn, "inquiry", inquiry_id)
+    stored = await _decisions(conn, decision.c.inquiry_id == inquiry_id)
+    return await _story(conn, row, stored, language, now)
+
+
+async def why_source(
+    conn: AsyncConnection, kind: str, source_id: int, language: str = "en", *, now: int | None = None
+) -> dict[str, Any]:
+    """The same of a call or a callback that the caller knows to exist; `kind`: "call" or "callback"."""
+    row = await _newest(conn, kind, source_id)
+    stored = [] if row is None else await _decisions(conn, decision.c.item_id == row["id"])
+    return await _story(conn, row, stored, language, now)
+
+
+async def why_item(
+    conn: AsyncConnection, item_id: int, language: str = "en", *, now: int | None = None
+) -> dict[str, Any]:
+    """The same of one work item. Raises NotFound."""
+    row = await read_row(conn, select(work_item).where(work_item.c.id == item_id))
+    if row is None:
+        raise NotFound(f"no work item {item_id}", params={"item_id": item_id})
+    stored = await _decisions(conn, decision.c.item_id == item_id)
+    return await _story(conn, row, stored, language, now)
+
+
+async def _story(
+    conn: AsyncConnection, row: Row | None, stored: list[Row], language: str, now: int | None
+) -> dict[str, Any]:
+    decisions = [_decision(d, language) for d in stored]
     if row is None:
         return {
-            "state": "none",
-            "text": state_text("none", language),
-            "decisions": decisions,
-            "waiting": None,
-        }
+            "state": "none", "text": state_text("none", language), "item_id": None, "decisions": decisions,
+            "offers": [], "assignment": None, "waiting": None,
+        }  # fmt: skip
     item = Item.from_row(row)
-    at = now if now is not None else (stored[0]["at"] if stored else item.ready_at)
-    waiting = await _waiting(conn, item, language, at) if item.state in QUEUED else None
+    at = now if now is not None else (stored[-1]["at"] if stored else item.ready_at)
+    placed_by = stored[-1]["rule_version"] if stored else None
+    waiting = None
+    if item.state in QUEUED:
+        waiting = await waiting_view(conn, item, language, at, placed_by=placed_by)
     text = state_text(item.state, language)
     if waiting is not None:
         text = f"{text} {waiting['text']}"
     elif decisions:
         text = f"{text} {decisions[-1]['text']}"
-    return {"state": item.state, "text": text, "decisions": decisions, "waiting": waiting}
-
-
-async def _waiting(conn: AsyncConnection, item: Item, language: str, now: int) -> dict[str, Any]:
-    """Per agent the first filter that he fails now, and when the next step opens."""
-    team = await store.team_context(conn, item.team_id)
-    plan = steps.plan(item, team.settings)
-    known = await lanes.known(conn, plan[-1].lanes)
-    agents = await store.candidates(conn, known, channel=item.channel, now=now, everybody=True)
-    static = await lanes.static_views(conn, [a.agent_id for a in agents])
-    agents = [_joined(a, static.get(a.agent_id)) for a in agents]
-    step = plan[min(item.step_no, len(plan) - 1)]
-    eligible, rejected = decide.filtered(item, step, team.settings, agents, now)
-    shown = [{"agent": _name(a), "reason": "free", "text": reason_text("free", language)} for a in eligible]
-    shown += [
-        {"agent": _name(r.agent), "reason": r.reason.value, "text": reason_text(r.reason, language)}
-        for r in rejected
-    ]
-    widens = item.next_step_at if item.state == ItemState.WAITING else None
-    if item.state == ItemState.PARKED:
-        text = decision_text({"park": {"reason": item.parked_reason}}, language)
-    else:
-        text = waiting_text(step.scope, None if widens is None else widens - now, language)
     return {
-        "step": {
-            "no": step.no,
-            "of": len(plan),
-            "scope": step.scope,
-            "entered_at": iso(item.step_entered_at),
-        },
+        "state": item.state,
         "text": text,
-        "order_key": item.order_key,
-        "order_parts": dict(item.order_parts),
-        "waited_ms": max(now - item.ready_at, 0),
-        "widens_at": iso(widens),
-        "parked_until": iso(item.wake_at) if item.state == ItemState.PARKED else None,
-        "agents": shown[:MAX_AGENTS],
+        "item_id": item.id,
+        "decisions": decisions,
+        "offers": await _offers(conn, item.id, language, at),
+        "assignment": await _assignment(conn, item),
+        "waiting": waiting,
     }
 
 
-def _joined(agent: AgentView, static: AgentView | None) -> AgentView:
-    return agent if static is None else replace(agent, skills=static.skills, teams=static.teams)
+async def _newest(conn: AsyncConnection, kind: str, source_id: int) -> Row | None:
+    return await read_row(
+        conn,
+        select(work_item)
+        .where(work_item.c.source_kind == kind, work_item.c.source_id == source_id)
+        .order_by(work_item.c.attempt.desc())
+        .limit(1),
+    )
 
 
-def _name(agent: AgentView) -> dict[str, Any]:
-    return {"id": agent.agent_id, "name": agent.name}
+async def _decisions(conn: AsyncConnection, whose: Any) -> list[Row]:
+    newest = await read_rows(
+        conn, select(decision).where(whose).order_by(decision.c.id.desc()).limit(MAX_DECISIONS)
+    )
+    return list(reversed(newest))
 
 
-def _shown(row: RowLike, language: str) -> dict[str, Any]:
+def _decision(row: Row, language: str) -> dict[str, Any]:
     return {
+        "id": row["id"],
         "at": iso(row["at"]),
         "trigger": row["trigger"],
         "outcome": row["outcome"],
         "agent_id": row["agent_id"],
         "text": decision_text(row["why"], language),
         "why": row["why"],
+        "rule_version": row["rule_version"],
+        "replayable": row["input"] is not None,
+    }
+
+
+async def _offers(conn: AsyncConnection, item_id: int, language: str, now: int) -> list[dict[str, Any]]:
+    """To whom it was offered, and how each offer ended."""
+    rows = await read_rows(
+        conn,
+        select(offer, agent.c.name.label("agent_name"))
+        .outerjoin(agent, agent.c.id == offer.c.agent_id)
+        .where(offer.c.item_id == item_id)
+        .order_by(offer.c.id.desc())
+        .limit(MAX_OFFERS),
+    )
+    return [
+        {
+            "id": r["id"],
+            "agent": {"id": r["agent_id"], "name": r["agent_name"]},
+            "kind": r["kind"],
+            "state": r["state"],
+            "reason": r["reason"],
+            "made_at": iso(r["created_at"]),
+            "expires_at": iso(r["expires_at"]),
+            "ended_at": iso(r["ended_at"]),
+            "text": offer_text(
+                r["agent_name"] or "", r["state"], r["reason"], r["expires_at"] - now, language
+            ),
+        }
+        for r in reversed(rows)
+    ]
+
+
+async def _assignment(conn: AsyncConnection, item: Item) -> dict[str, Any] | None:
+    if item.owner_id is None:
+        return None
+    row = await read_row(
+        conn,
+        select(assignment, agent.c.name)
+        .outerjoin(agent, agent.c.id == assignment.c.agent_id)
+        .where(assignment.c.item_id == item.id, assignment.c.ended_at.is_(None)),
+    )
+    if row is None:
+        return None
+    return {
+        "agent": {"id": row["agent_id"], "name": row["name"]},
+        "since": iso(row["started_at"]),
+        "cause": row["cause"],
+        "forced": row["forced"],
     }

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from routing.explain_words import LANGUAGE_NAMES, REASONS, TEXTS
-from routing.model import Reason
+from routing.model import Item, Reason
 
 LANGUAGES = ("en", "uk", "ru")
 
@@ -57,6 +57,66 @@ def waiting_text(scope: str, widens_in_ms: int | None, language: str) -> str:
     return text
 
 
+def parked_text(reason: str | None, wakes_in_ms: int | None, language: str) -> str:
+    """Why it is not in the queue yet, and when it will be."""
+    say = _Speaker(language)
+    known = {"after_hours": "parked_after_hours", "callback": "parked_callback", "not_due": "parked_callback"}
+    text = say(known.get(reason or "", "parked_other"))
+    if wakes_in_ms is not None and wakes_in_ms > 0:
+        text += " " + say("parked_until", when=say.duration(wakes_in_ms))
+    return text
+
+
+def ring_text(scope: str, language: str) -> str:
+    """Who is asked in a ring."""
+    return _Speaker(language)(f"ring_{scope}")
+
+
+def ahead_text(count: int, capped: bool, language: str) -> str:
+    say = _Speaker(language)
+    if count == 0:
+        return say("ahead_none")
+    return say("ahead_capped" if capped else "ahead", n=count)
+
+
+def broadcast_text(refused: int, broadcasts: int, language: str) -> str:
+    """How often it was refused, and offered to several; "" for neither."""
+    say = _Speaker(language)
+    parts = [say("rounds", n=refused)] if refused else []
+    return " ".join([*parts, *([say("broadcasts", n=broadcasts)] if broadcasts else [])])
+
+
+def key_texts(item: Item, now: int, language: str) -> list[dict[str, Any]]:
+    """What the order key is made of: [{"code", "ms", "text"}], the target first, then each boost and what it did."""
+    say = _Speaker(language)
+    parts = item.order_parts
+    target = int(parts.get("target_at", item.order_key))
+    metric = "sla" if parts.get("metric") == "sla" else "max_wait"
+    found = [{"code": metric, "ms": target - now, "text": say(f"key_{metric}", when=say.when(target - now))}]
+    boost, vip = int(parts.get("boost_ms", 0)), int(parts.get("vip_boost_ms", 0))
+    if boost:
+        text = say(
+            "boost_priority" if boost > 0 else "boost_later",
+            priority=say(f"priority_{item.priority}"), time=say.duration(abs(boost)),
+        )  # fmt: skip
+        found.append({"code": "priority", "ms": boost, "text": text})
+    if vip:
+        found.append({"code": "vip", "ms": vip, "text": say("boost_vip", time=say.duration(vip))})
+    return found
+
+
+def offer_text(name: str, state: str, reason: str | None, left_ms: int, language: str) -> str:
+    """What became of an offer."""
+    say = _Speaker(language)
+    if state == "open":
+        return say("offer_open" if left_ms > 0 else "offer_over", name=name, time=say.duration(left_ms))
+    text = say(f"offer_{state}", name=name)
+    because = say(f"because_{reason}") if reason else ""
+    if because:
+        return f"{text[:-1]} ({because})."
+    return f"{text} «{reason}»" if reason and state == "declined" else text
+
+
 def state_text(state: str, language: str) -> str:
     return _Speaker(language)(f"state_{state}")
 
@@ -76,6 +136,10 @@ class _Speaker:
     def __call__(self, key: str, **facts: Any) -> str:
         texts = TEXTS[self.language]
         return texts.get(key, "").format(**facts)
+
+    def when(self, ms: int) -> str:
+        """An instant as people say it: in 5 min, 5 min ago."""
+        return self("in" if ms >= 0 else "ago", time=self.duration(abs(ms)))
 
     def duration(self, ms: int) -> str:
         seconds = max(ms // 1000, 0)

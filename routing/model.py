@@ -7,9 +7,13 @@ these.
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from hashlib import blake2b
 from typing import Any, Self
 
 from sqlalchemy import RowMapping
+
+#: what the column of interned lanes holds
+MAX_SIGNATURE = 400
 
 RowLike = Mapping[str, Any] | RowMapping
 """A stored row, read or about to be written."""
@@ -116,11 +120,14 @@ class LaneSpec:
 
     @property
     def signature(self) -> str:
-        """Unique text of the lane; at most 400 characters for up to 8 skills."""
+        """Unique text of the lane, at most 400 characters: of many or long skills the end is a hash of all."""
         if self.agent_id is not None:
             return f"{self.channel}|agent:{self.agent_id}"
         skills = ",".join(f"{skill}>={level}" for skill, level in self.requirements)
-        return f"{self.channel}|team:{self.team_id or '*'}|{skills}"
+        text = f"{self.channel}|team:{self.team_id or '*'}|{skills}"
+        if len(text) <= MAX_SIGNATURE:
+            return text
+        return f"{text[: MAX_SIGNATURE - 33]}#{blake2b(text.encode(), digest_size=16).hexdigest()}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,10 @@
-"""Who has an inquiry: taking it, handing it on, giving it back, and why it is where it is."""
+"""Who has an inquiry: taking it, handing it on, giving it back."""
 
 from typing import Annotated, Any
 
 from pydantic import Field
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from api.layer.fields import In, InstantOut, OpenOut, Out, RowId
+from api.layer.fields import In, RowId
 from api.layer.routes import Call, Data, Routes
 from api.resources.offers import AssignmentOut, command_id
 from crm_core import messages
@@ -13,7 +12,6 @@ from crm_core.access import Actor, access_inquiry
 from crm_core.db.uow import UnitOfWork
 from crm_core.errors import Conflict
 from routing import assignments
-from routing.explain import why as explain
 
 routes = Routes("assignment")
 
@@ -22,27 +20,6 @@ class TransferIn(In):
     agent_id: RowId | None = None
     team_id: RowId | None = None
     note: Annotated[str, Field(max_length=4_000)] | None = None
-
-
-class DecisionOut(Out):
-    at: InstantOut
-    trigger: str
-    outcome: str
-    agent_id: int | None
-    text: str
-    why: dict[str, Any]
-
-
-class WaitingOut(OpenOut):
-    widens_at: InstantOut | None
-    agents: list[dict[str, Any]]
-
-
-class WhyOut(Out):
-    state: str
-    text: str
-    decisions: list[DecisionOut]
-    waiting: WaitingOut | None
 
 
 @routes.post("/inquiries/{id}/take")
@@ -92,13 +69,6 @@ async def release(call: Call, uow: UnitOfWork, id: RowId) -> Annotated[Data, Ass
     if row["assignee_id"] != call.actor.agent_id:
         call.actor.need("supervisor")
     return await assignments.release(uow, id, call.actor.label, command_id(call))
-
-
-@routes.get("/inquiries/{id}/why")
-async def why(call: Call, conn: AsyncConnection, id: RowId) -> Annotated[Data, WhyOut]:  # noqa: A002
-    """Why this went to whom it went, or what it waits for, in the caller's language."""
-    await access_inquiry(conn, call.actor, id)
-    return await explain(conn, id, call.actor.language, now=call.now)
 
 
 async def reassign(uow: UnitOfWork, actor: Actor, inquiry_id: int, changes: dict[str, Any]) -> None:
