@@ -6,6 +6,7 @@ from aiohttp import web
 
 from api.auth.guard import guard
 from api.auth.passwords import PASSWORDS, Passwords
+from api.callback_page import add_callback_page
 from api.chat.edge import add_chat
 from api.docs_page import add_docs
 from api.feed.hub import HUB, Hub
@@ -52,6 +53,7 @@ def build_app(services: Services, *, check_answers: bool = False) -> web.Applica
     add_docs(app, build_document(ENDPOINTS, version=services.settings.version))
     add_hooks(app)
     add_chat(app)
+    add_callback_page(app)
     add_static(app)
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from crm_core import job_table
 from crm_core.schema import inbound, inbox, inbox_state, job
+from routing.callbacks import check as callback_check
 from switchboard import migrate, wiring
 from switchboard.settings import Settings
 
@@ -93,6 +94,21 @@ async def _findings(settings: Settings) -> AsyncIterator[Finding]:
         yield (
             (held == 0) or None,
             f"{held} quarantined inbound rows" + (": see the desk's Intake page" if held else ""),
+        )
+        lost = await callback_check.dropped(conn)
+        yield (
+            not lost,
+            f"{len(lost)} promised calls that nothing would ever happen to"
+            + (
+                f" (callbacks {', '.join(map(str, lost[:10]))}): this is a defect, please report it"
+                if lost
+                else ""
+            ),
+        )
+        late = await callback_check.unattended(conn, now=now)
+        yield (
+            (not late) or None,
+            f"{len(late)} promised calls are overdue by minutes" + (": is a worker running?" if late else ""),
         )
         rows = (
             await conn.execute(
