@@ -43,27 +43,33 @@ class Offset:
         return self._system.now_ms() + self._offset_ms
 
 
-def die_at(db: Database, nth: int) -> None:
-    """SIGKILL in front of the n-th thing this process asks of the database, commits included."""
+def die_at(db: Database, nth: int, *, behind_commit: bool) -> None:
+    """SIGKILL in front of the n-th thing this process asks of the database, commits included; or in front of the first
+    thing behind its n-th commit, where what should be one transaction and is two falls apart.
+    """
     left = nth
 
     def count(*_: Any) -> None:
         nonlocal left
         left -= 1
-        if left == 0:
+        if left == 0 and not behind_commit:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def look(*_: Any) -> None:
+        if left <= 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
     engine = db._write_engine.sync_engine
-    sa_event.listen(engine, "before_cursor_execute", count)
     sa_event.listen(engine, "commit", count)
+    sa_event.listen(engine, "before_cursor_execute", look if behind_commit else count)
 
 
-async def work(url: str, offset_ms: int, nth: int | None) -> None:
+async def work(url: str, offset_ms: int, nth: int | None, *, behind_commit: bool) -> None:
     db = Database(url, clock=Offset(offset_ms), hints=LocalHints(), pool_size=2, synchronous="OFF")
     await db.start()
     db.listeners = {kind: list(functions) for kind, functions in service.LISTENERS.items()}
     if nth is not None:
-        die_at(db, nth)
+        die_at(db, nth, behind_commit=behind_commit)
     registry = JobRegistry()
     service.declare(registry)
     async with aiohttp.ClientSession() as http:
@@ -104,10 +110,16 @@ def main(url: str, offset_ms: int, seed: int, workers: int, kills: int) -> int:
     while True:
         while len(running) < workers and (begun < kills or not running or killed < kills):
             # Small numbers die at the first looks, large ones in the middle of firing and of jobs.
-            nth = dice.choice((dice.randint(1, 12), dice.randint(5, 60))) if begun < kills else None
+            behind_commit = dice.random() < 0.5
+            points = (
+                dice.randint(1, 8)
+                if behind_commit
+                else dice.choice((dice.randint(1, 12), dice.randint(5, 60)))
+            )
+            nth = points if begun < kills else None
             pid = os.fork()
             if pid == 0:
-                asyncio.run(work(url, offset_ms, nth))
+                asyncio.run(work(url, offset_ms, nth, behind_commit=behind_commit))
                 os._exit(0)
             running.add(pid)
             begun += 1
