@@ -32,12 +32,16 @@ from api.keys import STOPPING
 from api.layer.fields import In, Instant, InstantOut, OpenOut, Out, Query, RowId, Seq
 from api.layer.routes import Answer, Call, Data, Routes
 from channels.webchat import MAX_TEXT
-from crm_core import contacts, inquiries
+from crm_core import contacts, inquiries, phone
+from crm_core.clock import DAY
 from crm_core.envelope import IdentityClaim, IdentityKind
-from crm_core.errors import Forbidden, NotFound
+from crm_core.errors import Conflict, Forbidden, Invalid, NotFound
 from crm_core.schema import agent, attachment, chat_session, conversation, message, team_member
 from crm_core.views import iso
 from routing import callbacks
+from routing.callbacks import booking, slots
+from routing.callbacks import rows as callback_rows
+from routing.callbacks.plan import zones_of
 from routing.schema import agent_state
 
 routes = Routes("chat", prefix="/chat/v1", role=None)
@@ -129,6 +133,25 @@ class CallbackIn(In):
     window_end: Instant | None = None
     timezone: Annotated[str, Field(max_length=60)] | None = None
     note: Annotated[str, Field(max_length=1_000)] | None = None
+    #: only if the team can still promise a call then
+    slot: bool = False
+    #: instead of waiting here: call me when it is my turn, my place in the queue kept
+    hold: bool = False
+
+
+class SlotsQuery(Query):
+    phone: Annotated[str, Field(min_length=3, max_length=40)] | None = None
+    days: Annotated[int, Field(ge=1, le=14)] = 7
+
+
+class SlotOut(Out):
+    start: InstantOut
+    end: InstantOut
+
+
+class SlotsOut(Out):
+    timezone: str | None
+    items: list[SlotOut]
 
 
 class CallbackOut(Out):
@@ -392,7 +415,33 @@ async def download(call: Call, id: RowId, query: LinkQuery) -> web.StreamRespons
     return await send_blob(call, row)
 
 
-@routes.post("/callback", status=201, errors=(401, 403, 429))
+@routes.get("/callback/slots", errors=(401, 403, 429))
+async def free_slots(call: Call, query: SlotsQuery) -> Annotated[Data, SlotsOut]:
+    """Half hours in which the team can still promise a call, decent where the visitor is."""
+    session = await require_session(call)
+    await limit(call, "callback_slots", session.owner, (1, 20))
+    zones = None
+    async with call.db.transaction() as uow:
+        if query.phone is not None:
+            read = phone.normalize(query.phone, session.inbox["region"])
+            if read is None:
+                raise Invalid(f"not a phone number: {query.phone!r}", code="bad_phone")
+            zones = zones_of(read.e164, contact_zone=None, default_zone=await callback_rows.default_zone(uow))
+        team_id = session.inbox["team_id"] or await booking.default_team(uow)
+        found = (
+            []
+            if team_id is None
+            else await slots.offered(
+                uow.conn, team_id, zones, now=uow.now, since=uow.now, until=uow.now + query.days * DAY
+            )
+        )
+    return {
+        "timezone": zones.shown if zones else None,
+        "items": [{"start": iso(s.start), "end": iso(s.end)} for s in found],
+    }
+
+
+@routes.post("/callback", status=201, errors=(401, 403, 409, 429))
 async def ask_callback(call: Call, body: CallbackIn) -> Annotated[Data, CallbackOut]:
     """Ask to be called, at a time or as soon as possible."""
     session = await require_session(call)
@@ -414,20 +463,33 @@ async def ask_callback(call: Call, body: CallbackIn) -> Annotated[Data, Callback
         inquiry = await inquiries.newest_of_conversation(uow, thread) if thread is not None else None
         if inquiry is not None and inquiry["status"] == "closed":
             inquiry = None
-        booked = await callbacks.book(
-            uow,
-            contact=person,
-            raw_phone=body.phone,
-            window_start=body.window_start,
-            window_end=body.window_end,
-            inquiry=inquiry,
-            timezone=body.timezone,
-            note=body.note,
-            source="chat",
-            team_id=account["team_id"],
-            created_by=f"contact:{person['id']}",
-            region=account["region"],
-        )
+        if body.hold:
+            if inquiry is None:
+                raise Conflict("nothing of yours waits in a queue", code="not_waiting")
+            booked = await callbacks.take_place_of_request(
+                uow,
+                inquiry["id"],
+                actor=f"contact:{person['id']}",
+                number=body.phone,
+                region=account["region"],
+            )
+        else:
+            booked = await callbacks.book(
+                uow,
+                contact=person,
+                raw_phone=body.phone,
+                window_start=body.window_start,
+                window_end=body.window_end,
+                inquiry=inquiry,
+                timezone=body.timezone,
+                note=body.note,
+                source="chat",
+                team_id=account["team_id"],
+                created_by=f"contact:{person['id']}",
+                region=account["region"],
+                strict_slot=body.slot,
+                confirm=False,
+            )
         await contacts.add_identity(
             uow, person, IdentityClaim(IdentityKind.PHONE, booked["phone"], evidence="pre_chat")
         )

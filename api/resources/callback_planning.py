@@ -7,7 +7,7 @@ from pydantic import Field
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from api.layer.fields import In, Instant, InstantOut, OpenOut, RowId
+from api.layer.fields import Instant, InstantOut, OpenOut, Query, RowId
 from api.layer.routes import Call, Data, Routes
 from api.resources.csv_answer import groups_of, send_rows
 from crm_core import phone
@@ -38,7 +38,7 @@ class SlotsOut(OpenOut):
     items: list[SlotOut]
 
 
-class SlotsQuery(In):
+class SlotsQuery(Query):
     team_id: RowId | None = None
     inquiry_id: RowId | None = None
     phone: Annotated[str, Field(min_length=3, max_length=40)] | None = None
@@ -47,7 +47,7 @@ class SlotsQuery(In):
     all: Annotated[bool, Field(description="taken and odd ones too")] = False
 
 
-class ReportQuery(In):
+class ReportQuery(Query):
     since: Annotated[Instant, Field(alias="from")]
     until: Annotated[Instant, Field(alias="to")]
     team_id: RowId | None = None
