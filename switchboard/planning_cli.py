@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # every command would pay for importing these
 
 Load = Callable[[], "Settings"]
 _SHOWN_NOTES = 12
+_SHOWN_RISKS = 20
 
 
 def register(main: click.Group, settings: Load) -> None:
@@ -31,8 +32,9 @@ def register(main: click.Group, settings: Load) -> None:
     @click.option("--target", default="80/20", show_default=True, help="percent/seconds for calls and chats")
     @click.option("--json", "as_json", is_flag=True, help="the data as JSON")
     def forecast_command(team: str | None, hours: int, shrinkage: float, target: str, as_json: bool) -> None:
-        """Who is needed in the next hours, who is planned, who is short; from the recorded traffic."""
+        """Who is needed in the next hours, who is short, and which open requests will be late."""
         from routing.planning import words
+        from routing.planning.at_risk import MAX_HOURS, at_risk
         from routing.planning.forecast import Wish, forecast
         from routing.planning.staffing import parse_target
 
@@ -43,8 +45,11 @@ def register(main: click.Group, settings: Load) -> None:
                 target=parse_target(target),
                 team_id=await team_id_of(db, team),
             )
-            answer = await forecast(db, wish, db.clock.now_ms())
-            answer["notes"] = words.spoken(answer["notes"], "en")
+            now = db.clock.now_ms()
+            answer = await forecast(db, wish, now)
+            risks = await at_risk(db, now=now, team_id=wish.team_id, hours=min(hours, MAX_HOURS))
+            answer["notes"] = words.spoken([*answer["notes"], *risks.pop("notes")], "en")
+            answer["at_risk"] = risks
             _print(answer, as_json, _show_forecast)
 
         run(settings(), go)
@@ -215,7 +220,34 @@ def _show_forecast(answer: dict[str, Any]) -> None:
             click.echo(f"  SHORT NOW by {team['short_now']}: more are needed than are online.")
         if team["worst"]:
             click.echo(f"  Shortest by {team['worst']['short']} from {team['worst']['from'][:16]}Z.")
+    _show_risks(answer["at_risk"])
     show_notes(answer["notes"])
+
+
+def _show_risks(risks: dict[str, Any]) -> None:
+    click.echo(
+        f"\nOpen requests with a deadline in the next {risks['hours']} h, with the people who are there:"
+    )
+    for team in risks["teams"]:
+        click.echo(
+            f"  {team['team']['name']}: {team['waiting']} wait, {team['late']} are late already, "
+            f"{team['expected_breaches']:g} more will be"
+        )
+    coming = [i for i in risks["items"] if not i["late"]][:_SHOWN_RISKS]
+    if not coming:
+        return
+    rows = [
+        [
+            f"  {i['inquiry']['number'] if i['inquiry'] else '-'}",
+            i["channel"],
+            i["assignee"]["name"] if i["assignee"] else i["state"],
+            i["due_at"][5:16].replace("T", " "),
+            "not by them" if i["expected_at"] is None else i["expected_at"][5:16].replace("T", " "),
+            f"{i['probability'] * 100:.0f}",
+        ]
+        for i in coming
+    ]
+    click.echo(table(["  number", "channel", "who", "due (UTC)", "reply expected", "risk %"], rows))
 
 
 _ROWS = (

@@ -5,6 +5,7 @@ his calendar, what else is going to come. What an agent has but has not answered
 its deadlines, one after the other. Reads only.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,7 +37,7 @@ MAX_ITEMS = 500
 MAX_UNANSWERED = 2_000
 MAX_HOURS = 48
 SEEDS = 20
-#: contacts that may be played on the spot; more go to a process of their own
+#: contacts that may be played in a thread; more go to a process of their own
 AT_ONCE = 1_500
 LIMIT_S = 30.0
 
@@ -165,7 +166,7 @@ async def _play(state: _Now, record: Record, now: int, hours: int, seeds: int) -
     waiting = [_waiting(i, record) for i in state.items]
     if not waiting:
         return {}
-    coming = _coming(state, record, now, hours)
+    coming = await asyncio.to_thread(_coming, state, record, now, hours)
     question = Outlook(
         now=now,
         until=now + hours * HOUR,
@@ -180,7 +181,7 @@ async def _play(state: _Now, record: Record, now: int, hours: int, seeds: int) -
     )  # fmt: skip
     size = (len(waiting) + len(question.held) + sum(c.arrivals for c in coming)) * seeds
     if size <= AT_ONCE:
-        return outlook.predict(question, seeds)
+        return await asyncio.to_thread(outlook.predict, question, seeds)
     return await in_child(outlook.predict, question, seeds, limit_s=LIMIT_S)
 
 

@@ -24,7 +24,7 @@ from routing.schema import calendar as calendar_table
 from routing.store import TeamContext
 
 #: rows of one page: the lists of ids stay below what a statement may carry
-PAGE = 1_000
+PAGE = 500
 #: the width of an arrival count; local half-hours of every zone are made of these
 QUARTER_MS = 15 * MINUTE
 #: ends of a call in which the customer went away while nobody answered

@@ -16,7 +16,8 @@ NOTES: Mapping[str, Mapping[str, str]] = {
         "no_team": "{n} requests of the record belong to no team and are in no forecast.",
         "presence_unknown": "Who was there then is not recorded; the shifts of today's calendars are used.",
         "presence_partly_known": "{n} of {of} agents left no record of their presence; they are taken as absent.",
-        "handle_time_drawn": "{n} of {of} contacts have no recorded handle time; it is drawn from the others'.",
+        "handle_time_drawn": "{n} of {of} contacts were given up or are not finished; their handle time is drawn "
+        "from the others'.",
         "requests_left_out": "{n} requests are left out: they belong to no team that exists.",
         "calendars_as_of_now": "Settings, skills and calendars are today's: how they were then is not kept.",
         "baseline_differs": "{channel}: the simulation answers {simulated} % in time where {recorded} % were: "
@@ -37,7 +38,8 @@ NOTES: Mapping[str, Mapping[str, str]] = {
         "no_team": "{n} записаних звернень не належать жодній команді й не входять у прогноз.",
         "presence_unknown": "Хто тоді був на місці, не записано; узято зміни з нинішніх календарів.",
         "presence_partly_known": "{n} з {of} операторів не мають записів присутності; вважаємо їх відсутніми.",
-        "handle_time_drawn": "{n} з {of} звернень без записаного часу обробки; його взято з інших навмання.",
+        "handle_time_drawn": "{n} з {of} звернень не дочекалися або не завершені; час їх обробки взято "
+        "з інших навмання.",
         "requests_left_out": "{n} звернень пропущено: їхньої команди немає.",
         "calendars_as_of_now": "Налаштування, навички й календарі нинішні: якими вони були тоді, не зберігається.",
         "baseline_differs": "{channel}: у симуляції вчасно {simulated} %, насправді було {recorded} %: порівнюйте дві "
@@ -58,7 +60,8 @@ NOTES: Mapping[str, Mapping[str, str]] = {
         "no_team": "{n} записанных обращений не принадлежат ни одной команде и не входят в прогноз.",
         "presence_unknown": "Кто тогда был на месте, не записано; взяты смены из нынешних календарей.",
         "presence_partly_known": "У {n} из {of} операторов нет записей присутствия; считаем их отсутствующими.",
-        "handle_time_drawn": "{n} из {of} обращений без записанного времени обработки; оно взято у других наугад.",
+        "handle_time_drawn": "{n} из {of} обращений не дождались или не завершены; время их обработки взято "
+        "у других наугад.",
         "requests_left_out": "{n} обращений пропущено: их команды нет.",
         "calendars_as_of_now": "Настройки, навыки и календари нынешние: какими они были тогда, не хранится.",
         "baseline_differs": "{channel}: в симуляции вовремя {simulated} %, на деле было {recorded} %: сравнивайте две "

@@ -1,6 +1,7 @@
 """Builders of a recorded past whose truth is known: rows as the product would have left them."""
 
 from collections.abc import Sequence
+from itertools import count
 from typing import Any
 
 from sqlalchemy import insert
@@ -16,6 +17,8 @@ MINUTE, HOUR, DAY = 60_000, 3_600_000, 86_400_000
 #: Monday 2 June 2025, 00:00 in Kyiv (summer time, UTC+3)
 MONDAY = 1_748_811_600_000
 KYIV = "Europe/Kyiv"
+#: ids of sources that do not exist, each once
+_SOURCES = count(10_000_000)
 
 
 async def a_calendar(db: Database, name: str = "Hours", **spec: Any) -> int:
@@ -28,10 +31,10 @@ async def a_calendar(db: Database, name: str = "Hours", **spec: Any) -> int:
         )
 
 
-def an_item(n: int, *, ready_at: int, team_id: int | None = None, **facts: Any) -> dict[str, Any]:
+def an_item(*, ready_at: int, team_id: int | None = None, **facts: Any) -> dict[str, Any]:
     """A row of work_item, done, of no inquiry."""
     item = Item(
-        id=0, source_kind="inquiry", source_id=10_000_000 + n, team_id=team_id, home_team_id=team_id,
+        id=0, source_kind="inquiry", source_id=next(_SOURCES), team_id=team_id, home_team_id=team_id,
         channel="chat", state="done", order_key=ready_at, ready_at=ready_at, step_entered_at=ready_at,
         created_at=ready_at,
     )  # fmt: skip
@@ -45,9 +48,9 @@ async def items_handled(
     """Items of (ready, wait, handle time) each, ms, all by one agent. Returns their ids."""
     async with db.transaction() as uow:
         ids = []
-        for n, (ready, wait, handle) in enumerate(told):
+        for ready, wait, handle in told:
             row = an_item(
-                n + ready % 1_000_000 * 1_000, ready_at=ready, team_id=team_id, channel=channel,
+                ready_at=ready, team_id=team_id, channel=channel,
                 ended_at=ready + wait + handle, **facts,
             )  # fmt: skip
             ids.append(await uow.insert(work_item, row))
