@@ -7,6 +7,7 @@ shows here as a wrong figure.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from heapq import heapreplace
 from typing import Any
 
 from crm_core.clock import DAY, HOUR, SECOND
@@ -25,6 +26,7 @@ from routing.simulator import (
     run,
 )
 from routing.simulator.acceptance import NARROW, WIDE, Expected, Rule, Verdict, judge
+from routing.simulator.traffic import arrivals_of
 
 REPLICATIONS, ARRIVALS, WARMUP = 20, 55_000, 5_000
 THRESHOLD_S = 20
@@ -32,6 +34,8 @@ RING_S = 20
 ACCEPT = 0.9
 _REQUIRED = (StepSettings(scope="required"),)
 _ENDLESS = 366 * DAY
+_CONTROLS = ("~ between arrivals", "~ handling", "~ wait in order of arrival")
+_BESIDE = "SL 20 s less pooled, same contacts"
 
 Figures = Mapping[str, float]
 Mapper = Callable[[Callable[["Task"], Figures], Iterable["Task"]], Iterator[Figures]]
@@ -40,13 +44,20 @@ Mapper = Callable[[Callable[["Task"], Figures], Iterable["Task"]], Iterator[Figu
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One setting. `scenario` is without its length; `figures` reads what `expected` names off a result."""
+    """One setting. `scenario` is without its length; `figures` reads what `expected` names off a result.
+
+    `per_hour`, `aht_s`: what all its streams draw, known exactly, hence control variates. `fifo`: servers of the
+    same contacts served in order of arrival, whose mean wait is known too.
+    """
 
     id: str
     title: str
     scenario: Scenario
     expected: tuple[Expected, ...]
     figures: Callable[[Result], dict[str, float]]
+    per_hour: float
+    aht_s: float
+    fifo: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +99,42 @@ def play(task: Task) -> Figures:
     row = rows()[task.row]
     scenario = replace(row.scenario, max_arrivals=task.arrivals, warmup_arrivals=task.warmup)
     result = run(scenario, task.seed)
-    return row.figures(result)
+    return {**row.figures(result), **_drawn(row, scenario, result, task.seed)}
+
+
+def _drawn(row: Row, scenario: Scenario, result: Result, seed: int) -> dict[str, float]:
+    """What was drawn, less its expectation, and how its contacts fare in the order of their arrival."""
+    measures = result.measures()
+    came = measures.offered + measures.blocked
+    gap_s = (result.window[1] - result.window[0]) / SECOND / (came - 1)
+    found = {
+        _CONTROLS[0]: gap_s * row.per_hour / 3600 - 1,
+        _CONTROLS[1]: _some(measures.aht_s) / row.aht_s - 1,
+    }
+    if row.fifo is not None:
+        theory = erlang.erlang_c(row.per_hour * row.aht_s / 3600, row.fifo, row.aht_s).asa_s
+        wait_s, level = in_order_of_arrival(scenario, seed, row.fifo)
+        found[_CONTROLS[2]] = wait_s / theory - 1
+        found[_BESIDE] = _some(measures.service.abandons_ignored) / 100 - level
+    return found
+
+
+def in_order_of_arrival(scenario: Scenario, seed: int, servers: int) -> tuple[float, float]:
+    """Mean wait in seconds and service level of a run's counted contacts, if `servers` took all in order of arrival.
+
+    The recursion of Kiefer and Wolfowitz, 1955: each goes to the server who is free first. It knows nothing of the
+    engine, which must give the very same waits where it is told to serve in order of arrival.
+    """
+    free = [0] * servers
+    total = n = within = 0
+    for i, arrival in enumerate(arrivals_of(scenario, seed)):
+        start = max(arrival.at, free[0])
+        heapreplace(free, start + arrival.handle_ms)
+        if i >= scenario.warmup_arrivals:
+            total += start - arrival.at
+            within += start - arrival.at <= THRESHOLD_S * SECOND
+            n += 1
+    return total / n / SECOND, within / n
 
 
 def examine(
@@ -106,7 +152,8 @@ def examine(
         n = (sizes or {}).get(row_id, arrivals)
         tasks = [Task(row_id, seed * 1_000_003 + i, n, warmup) for i in range(replications)]
         values = list(mapper(play, tasks))
-        verdicts = tuple(judge(e, [v[e.figure] for v in values]) for e in row.expected)
+        controls = [[v[c] for v in values] for c in _CONTROLS if c in values[0]]
+        verdicts = tuple(judge(e, [v[e.figure] for v in values], controls) for e in row.expected)
         yield RowOutcome(row, verdicts, replications, n)
 
 
@@ -195,7 +242,7 @@ def _erlang_c(
             "queue": m.mean_queue, _LITTLE.figure: _little(result),
         }  # fmt: skip
 
-    return Row(row_id, title, scenario, tuple(expected), figures)
+    return Row(row_id, title, scenario, tuple(expected), figures, rate, aht_s, n if order_free else None)
 
 
 def _erlang_a(row_id: str, rate: float, aht_s: int, patience_s: int, n: int) -> Row:
@@ -226,7 +273,7 @@ def _erlang_a(row_id: str, rate: float, aht_s: int, patience_s: int, n: int) -> 
     )
     scenario = _plain(rate, aht_s, n, patience=exponential(patience_s * SECOND))
     title = f"Erlang A {rate}/h, {aht_s} s, patience {patience_s} s, n={n}"
-    return Row(row_id, title, scenario, expected, figures)
+    return Row(row_id, title, scenario, expected, figures, rate, aht_s)
 
 
 def _erlang_b(row_id: str, rate: float, aht_s: int, n: int) -> Row:
@@ -248,7 +295,7 @@ def _erlang_b(row_id: str, rate: float, aht_s: int, n: int) -> Row:
         Expected("occupancy", theory.occupancy),
         Expected("queue", 0.0, Rule.WITHIN, 0.0),
     )
-    return Row(row_id, f"Erlang B {rate}/h, {aht_s} s, n={n}", scenario, expected, figures)
+    return Row(row_id, f"Erlang B {rate}/h, {aht_s} s, n={n}", scenario, expected, figures, rate, aht_s)
 
 
 def _two_classes(row_id: str, high: float, low: float, aht_s: int, n: int) -> Row:
@@ -279,7 +326,9 @@ def _two_classes(row_id: str, high: float, low: float, aht_s: int, n: int) -> Ro
         Expected("P(wait)", theory.p_wait),
         _LITTLE,
     )
-    return Row(row_id, f"priorities {high}+{low}/h, {aht_s} s, n={n}", scenario, expected, figures)
+    return Row(
+        row_id, f"priorities {high}+{low}/h, {aht_s} s, n={n}", scenario, expected, figures, whole, aht_s, n
+    )
 
 
 def _conserved(row_id: str, title: str, late_share: float) -> Row:
@@ -328,18 +377,20 @@ def _pooling() -> Iterator[Row]:
     all_trained = {"product:a": 2, "product:b": 2}
     yield replace(
         _erlang_c("D6a", "two skills, dedicated", scenario(_REQUIRED, {}), rate, aht_s, n),
-        # The queue of two separate halves together is twice one's.
+        per_hour=2 * rate,
         expected=(
             Expected("P(wait)", alone.p_wait), Expected("ASA s", alone.asa_s),
             Expected("SL 20 s", alone.service_level), Expected("occupancy", alone.occupancy), _LITTLE,
         ),
     )  # fmt: skip
+    # Against the pooled service level itself the difference is small; on the very same contacts it is plain.
     bullseye = (StepSettings(scope="required"), StepSettings(scope="relaxed", at=10 * SECOND))
     yield replace(
         _erlang_c("D6b", "two skills, bullseye after 10 s", scenario(bullseye, both), 2 * rate, aht_s, 2 * n),
+        fifo=2 * n,
         expected=(
             Expected("SL 20 s", alone.service_level, Rule.GREATER),
-            Expected("SL 20 s", pooled.service_level, Rule.LESS),
+            Expected(_BESIDE, 0.0, Rule.LESS),
             Expected("occupancy", pooled.occupancy),
             _LITTLE,
         ),
@@ -381,9 +432,8 @@ def _offer_loss(row_id: str, rate: float, aht_s: int, n: int) -> Row:
         Expected("not served", 0.0, Rule.WITHIN, 0.0),
         _LITTLE,
     )
-    return Row(
-        row_id, f"offer loss: {ACCEPT:.0%} accepted, {RING_S} s ring, n={n}", scenario, expected, figures
-    )
+    title = f"offer loss: {ACCEPT:.0%} accepted, {RING_S} s ring, n={n}"
+    return Row(row_id, title, scenario, expected, figures, rate, aht_s, n)
 
 
 def _some(value: float | None) -> float:

@@ -28,8 +28,8 @@ from routing.simulator.selectors import Selector
 from routing.simulator.traffic import arrivals_of
 from routing.simulator.watch import Watch
 
-#: as in routing.match: what one pull looks at, and how much it takes
-MAX_PULLS, HEADS_PER_LANE, LANES_PER_PULL = 15, 8, 6
+#: as in routing.match: how much one pull takes, and how far down a lane it looks
+MAX_PULLS, DEEP_HEADS = 15, 160
 #: as in routing.presence: how long a live chat waits for an agent who vanished
 CHAT_GRACE_MS = MINUTE
 #: work that is still there so long after the last arrival is not waited for
@@ -306,18 +306,13 @@ class Engine:
         waiting = [lane for lane in waiting if lane.spec.channel in free]
         if not waiting:
             return False
-        if len(waiting) > 1:
-            waiting.sort(key=lambda lane: lane.entries[0])
-            del waiting[LANES_PER_PULL:]
         rules: Mapping[int | None, TeamRules] = (
             self._rules if self._timeless else {i: t.rules(now) for i, t in self.teams.items()}
         )
         # The very first ones decide, unless one of them is not for him: then those behind it count too.
         picked = decide.pick(agent, self._heads(waiting, 1, rules), rules, now)
         if picked.passed:
-            picked = decide.pick(agent, self._heads(waiting, HEADS_PER_LANE, rules), rules, now)
-            if picked.item is None:
-                picked = decide.pick(agent, self._heads(waiting, HEADS_PER_LANE * 20, rules), rules, now)
+            picked = decide.pick(agent, self._heads(waiting, DEEP_HEADS, rules), rules, now)
         if picked.item is None or picked.step is None:
             return False
         live = self.lives[picked.item.id]
