@@ -355,7 +355,7 @@ offer = Table(
     Column("created_at", Ms, nullable=False),
     Column("expires_at", Ms, nullable=False),
     Column("ended_at", Ms, nullable=True),
-    Index("ix_offer_agent_id", "agent_id", "state"),
+    Index("ix_offer_agent_id", "agent_id", "state", "created_at"),
     Index("ix_offer_item_id", "item_id"),
 )
 Index(
