@@ -467,7 +467,7 @@ async def nothing_was_lost_on_the_way(story: Story) -> None:
 
 # --- asking ---------------------------------------------------------------------------------------------------------
 async def _dialled(story: Story, owner: Colleague, callback_id: int, due_at: int, *, n: int) -> Any:
-    """Let the callback become due; its owner is offered it, accepts, and the PBX gets the n-th command."""
+    """Let the callback become due; its owner is offered it, accepts and dials, and the PBX gets the n-th command."""
     at = story.at
     at.set_clock(due_at - SECOND)
     await story.everybody_online()
@@ -479,6 +479,8 @@ async def _dialled(story: Story, owner: Colleague, callback_id: int, due_at: int
     offered = await owner.offer(lambda o: o["callback"] is not None)
     assert offered["callback"]["id"] == callback_id
     await owner.accept(offered)
+    # He has the card; the telephone rings when he says so.
+    await owner.post(f"/callbacks/{callback_id}/dial")
     await until(lambda: len(at.pbx.originated) == n, "the command to dial")
     assert at.pbx.refused == []
     return at.pbx.originated[-1]

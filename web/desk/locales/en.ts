@@ -78,8 +78,8 @@ const en = {
     owner: 'Owner', contact: 'Contact', state: 'State', empty: 'No callbacks here', open: 'To do', mine: 'Mine', done: 'Done', escalated: 'Escalated', all: 'All', noPhone: 'No phone number known. Please enter one.', badPhone: 'This does not look like a phone number.', badWindow: 'The window must end after it begins.', past: 'The window has already passed.',
     inquiry: 'Inquiry', quick30: 'In 30 min', quick2h: 'In 2 hours', tomorrow: 'Tomorrow morning', reschedule: 'Reschedule', overdue: '{time} late', due: 'in {time}', now: 'now', anyone: 'Whoever is free',
   },
-  callbackState: { scheduled: 'Scheduled', due: 'Due', offered: 'Offered', dialling: 'Dialling', done: 'Done', cancelled: 'Cancelled', escalated: 'Escalated' },
-  callOutcome: { answered: 'Answered', busy: 'Busy', no_answer: 'No answer', machine: 'Answering machine', rejected: 'Rejected', failed: 'Call failed', invalid_number: 'Invalid number' },
+  callbackState: { scheduled: 'Scheduled', due: 'Due', offered: 'Offered', dialling: 'Dialling', paused: 'Paused', done: 'Done', cancelled: 'Cancelled', escalated: 'Escalated' },
+  callOutcome: { answered: 'Answered', busy: 'Busy', no_answer: 'No answer', machine: 'Answering machine', rejected: 'Rejected', failed: 'Call failed', invalid_number: 'Invalid number', abandoned: 'Abandoned', snoozed: 'Put off' },
   contacts: {
     visitor: 'Web chat visitor',
     title: 'Contacts', search: 'Name, phone, email', empty: 'No contacts found', identities: 'Addresses', timeline: 'Timeline', inquiries: 'Inquiries', edit: 'Edit contact', name: 'Name', zone: 'Time zone', locale: 'Language', since: 'Customer since {date}', unnamed: 'No name',

@@ -81,8 +81,8 @@ const ru: Messages = {
     owner: 'Кто звонит', contact: 'Контакт', state: 'Состояние', empty: 'Звонков здесь нет', open: 'К выполнению', mine: 'Мои', done: 'Выполнены', escalated: 'Просрочены', all: 'Все', noPhone: 'Номер неизвестен. Введите его, пожалуйста.', badPhone: 'Это не похоже на номер телефона.', badWindow: 'Конец должен быть позже начала.', past: 'Это время уже прошло.',
     inquiry: 'Обращение', quick30: 'Через 30 мин', quick2h: 'Через 2 часа', tomorrow: 'Завтра утром', reschedule: 'Перенести', overdue: 'опоздание {time}', due: 'через {time}', now: 'сейчас', anyone: 'Кто будет свободен',
   },
-  callbackState: { scheduled: 'Запланирован', due: 'Пора звонить', offered: 'Предложен', dialling: 'Набираем', done: 'Выполнен', cancelled: 'Отменён', escalated: 'Эскалирован' },
-  callOutcome: { answered: 'Ответили', busy: 'Занято', no_answer: 'Нет ответа', machine: 'Автоответчик', rejected: 'Отклонён', failed: 'Сбой звонка', invalid_number: 'Неверный номер' },
+  callbackState: { scheduled: 'Запланирован', due: 'Пора звонить', offered: 'Предложен', dialling: 'Набираем', paused: 'Приостановлен', done: 'Выполнен', cancelled: 'Отменён', escalated: 'Эскалирован' },
+  callOutcome: { answered: 'Ответили', busy: 'Занято', no_answer: 'Нет ответа', machine: 'Автоответчик', rejected: 'Отклонён', failed: 'Сбой звонка', invalid_number: 'Неверный номер', abandoned: 'Повесил трубку', snoozed: 'Отложен' },
   contacts: {
     visitor: 'Посетитель чата',
     title: 'Контакты', search: 'Имя, телефон, почта', empty: 'Контактов не найдено', identities: 'Адреса', timeline: 'Лента событий', inquiries: 'Обращения', edit: 'Изменить контакт', name: 'Имя', zone: 'Часовой пояс', locale: 'Язык', since: 'Клиент с {date}', unnamed: 'Без имени',

@@ -81,8 +81,8 @@ const uk: Messages = {
     owner: 'Хто дзвонить', contact: 'Контакт', state: 'Стан', empty: 'Дзвінків тут немає', open: 'До виконання', mine: 'Мої', done: 'Виконані', escalated: 'Прострочені', all: 'Усі', noPhone: 'Номер невідомий. Введіть його, будь ласка.', badPhone: 'Це не схоже на номер телефону.', badWindow: 'Кінець має бути пізніше за початок.', past: 'Цей час уже минув.',
     inquiry: 'Звернення', quick30: 'За 30 хв', quick2h: 'За 2 години', tomorrow: 'Завтра вранці', reschedule: 'Перенести', overdue: 'запізнення {time}', due: 'через {time}', now: 'зараз', anyone: 'Хто буде вільний',
   },
-  callbackState: { scheduled: 'Заплановано', due: 'Час дзвонити', offered: 'Запропоновано', dialling: 'Набираємо', done: 'Виконано', cancelled: 'Скасовано', escalated: 'Ескальовано' },
-  callOutcome: { answered: 'Відповіли', busy: 'Зайнято', no_answer: 'Немає відповіді', machine: 'Автовідповідач', rejected: 'Відхилено', failed: 'Збій дзвінка', invalid_number: 'Неправильний номер' },
+  callbackState: { scheduled: 'Заплановано', due: 'Час дзвонити', offered: 'Запропоновано', dialling: 'Набираємо', paused: 'Призупинено', done: 'Виконано', cancelled: 'Скасовано', escalated: 'Ескальовано' },
+  callOutcome: { answered: 'Відповіли', busy: 'Зайнято', no_answer: 'Немає відповіді', machine: 'Автовідповідач', rejected: 'Відхилено', failed: 'Збій дзвінка', invalid_number: 'Неправильний номер', abandoned: 'Кинув слухавку', snoozed: 'Відкладено' },
   contacts: {
     visitor: 'Відвідувач чату',
     title: 'Контакти', search: 'Ім’я, телефон, пошта', empty: 'Контактів не знайдено', identities: 'Адреси', timeline: 'Стрічка подій', inquiries: 'Звернення', edit: 'Змінити контакт', name: 'Ім’я', zone: 'Часовий пояс', locale: 'Мова', since: 'Клієнт від {date}', unnamed: 'Без імені',
