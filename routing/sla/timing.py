@@ -5,7 +5,8 @@ which happening is `routing.sla.machine`'s business. A clock is judged by `elaps
 something happens to it, never by when somebody looked.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import takewhile
 from typing import Any
 
 from crm_core.clock import SECOND
@@ -300,7 +301,9 @@ def fire(clock: Clock, now: int, rules: Rulebook) -> Moved:
     if clock.breached_at is None and clock.breach_at is not None and clock.breach_at < now:
         clock, breach = _breach(clock, clock.breach_at, "deadline", rules)
         events += breach
-    due = [(at, step) for fire_at, at, step in _pending(clock, rules) if fire_at <= now]
+    unfired = _unfired(clock, rules.steps(clock))
+    pending = takewhile(lambda item: item[0] <= now, _pending(clock, measure(clock, rules), unfired))
+    due = [(at, step) for _, at, step in pending]
     if due:
         at, step = due[-1]
         keys = tuple(step_key(clock, missed.name) for _, missed in due)
@@ -329,11 +332,13 @@ def schedule(clock: Clock, rules: Rulebook) -> Clock:
         due = clock.reached_at if clock.reached_at is not None else calendar.back_first(since, -remaining)
         last = due
     clock = replace(clock, due_at=due, breach_at=last)
-    moments = [fire_at for fire_at, _, _ in _pending(clock, rules)]
+    steps = rules.steps(clock)
+    unfired = _unfired(clock, steps)
+    # They come in order: the first is the next.
+    moment = next((fire_at for fire_at, _, _ in _pending(clock, calendar, unfired)), None)
     if clock.breached_at is None and last is not None:
-        moments.append(last + 1)
-    done = len(rules.steps(clock)) - len(_unfired(clock, rules))
-    return replace(clock, next_fire_at=min(moments, default=None), step=done)
+        moment = last + 1 if moment is None else min(moment, last + 1)
+    return replace(clock, next_fire_at=moment, step=len(steps) - len(unfired))
 
 
 def step_key(clock: Clock, name: str) -> str:
@@ -341,19 +346,19 @@ def step_key(clock: Clock, name: str) -> str:
     return f"{clock.policy_id}.{clock.policy_version}:{name}"
 
 
-def _unfired(clock: Clock, rules: Rulebook) -> tuple[Step, ...]:
+def _unfired(clock: Clock, steps: tuple[Step, ...]) -> tuple[Step, ...]:
     """The steps still to come: those after the highest one that fired under this policy version."""
-    steps = rules.steps(clock)
+    if not clock.fired_steps:
+        return steps
     fired = [i for i, step in enumerate(steps) if step_key(clock, step.name) in clock.fired_steps]
     return steps[max(fired, default=-1) + 1 :]
 
 
-def _pending(clock: Clock, rules: Rulebook) -> list[tuple[int, int, Step]]:
+def _pending(clock: Clock, calendar: Calendar, unfired: Iterable[Step]) -> Iterator[tuple[int, int, Step]]:
     """(when to fire, its own moment, step) of those to come, in order; none behind a closed calendar."""
     if clock.target_ms is None or clock.running_since is None:
-        return []
-    calendar, pending = measure(clock, rules), []
-    for step in _unfired(clock, rules):
+        return
+    for step in unfired:
         threshold = step.threshold_ms(clock.target_ms)
         is_breach = threshold == clock.target_ms
         if is_breach:
@@ -363,8 +368,7 @@ def _pending(clock: Clock, rules: Rulebook) -> list[tuple[int, int, Step]]:
         if at is not None:
             # A step that a retarget jumped over happened at the retarget, not under the former promise.
             at = max(at, clock.retargeted_at)
-            pending.append((at + 1 if is_breach and clock.breached_at is None else at, at, step))
-    return pending
+            yield (at + 1 if is_breach and clock.breached_at is None else at), at, step
 
 
 def _breach(clock: Clock, at: int, cause: str, rules: Rulebook) -> Moved:
