@@ -118,6 +118,13 @@ Index(
     postgresql_where=sla_clock.c.next_fire_at.is_not(None),
     sqlite_where=sla_clock.c.next_fire_at.is_not(None),
 )
+# Which tickets follow an edit of the rules, without reading the clocks of the past.
+Index(
+    "ix_sla_clock_live",
+    sla_clock.c.inquiry_id,
+    postgresql_where=sla_clock.c.state.in_(("active", "paused")),
+    sqlite_where=sla_clock.c.state.in_(("active", "paused")),
+)
 # The wallboard's two questions, without reading the clocks of the past.
 Index(
     "ix_sla_clock_open_due",

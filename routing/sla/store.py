@@ -15,7 +15,6 @@ from typing import Any, Self
 from sqlalchemy import (
     ColumnElement,
     Insert,
-    and_,
     bindparam,
     func,
     literal_column,
@@ -27,7 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from crm_core.db.prepared import Prepared, any_of, insert_unless
+from crm_core.db.prepared import Prepared, any_of, fetch, insert_unless
 from crm_core.db.uow import UnitOfWork
 from crm_core.schema import company, contact, inquiry, team
 from routing.schema import sla_clock, sla_event
@@ -44,6 +43,8 @@ _MUTABLE = tuple(sorted(_COLUMNS - {"id", "version", *_KEY}))
 _FEW = 4
 FIRED = ("breach_at", "breached_at", "data", "due_at", "next_fire_at", "step")
 LIVE = ("active", "paused")
+# Spelled out and not as parameters: or neither database knows that the index of live clocks has all of them.
+_IS_LIVE = sla_clock.c.state.in_([literal_column(f"'{state}'") for state in LIVE])
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,7 @@ _NEWEST = (
 _ALL = _loading(lock=True)
 _CURRENT = _loading(
     or_(
-        sla_clock.c.state.in_([literal_column(f"'{state}'") for state in LIVE]),
+        _IS_LIVE,
         sla_clock.c.metric.in_([literal_column(f"'{m}'") for m in (*ONCE_METRICS, Metric.FIRST_REPLY)]),
         tuple_(sla_clock.c.inquiry_id, sla_clock.c.metric, sla_clock.c.instance).in_(_NEWEST),
     ),
@@ -305,18 +306,24 @@ def event_values(
     }  # fmt: skip
 
 
+def _live_inquiries(*conditions: ColumnElement[bool]) -> Prepared:
+    return Prepared(
+        select(sla_clock.c.inquiry_id)
+        .where(_IS_LIVE, sla_clock.c.inquiry_id > bindparam("after", required=True), *conditions)
+        .group_by(sla_clock.c.inquiry_id)
+        .order_by(sla_clock.c.inquiry_id)
+        .limit(bindparam("limit", required=True))
+    )
+
+
+_LIVE_INQUIRIES = _live_inquiries()
+_LIVE_OF_CALENDAR = _live_inquiries(sla_clock.c.calendar_id == bindparam("calendar_id", required=True))
+
+
 async def live_inquiries(
     conn: AsyncConnection, *, after: int, limit: int, calendar_id: int | None = None
 ) -> list[int]:
     """Inquiries behind `after` that have a live clock (of a calendar), in order of id."""
-    wanted = [sla_clock.c.state.in_(LIVE), sla_clock.c.inquiry_id > after]
-    if calendar_id is not None:
-        wanted.append(sla_clock.c.calendar_id == calendar_id)
-    statement = (
-        select(sla_clock.c.inquiry_id)
-        .where(and_(*wanted))
-        .group_by(sla_clock.c.inquiry_id)
-        .order_by(sla_clock.c.inquiry_id)
-        .limit(limit)
-    )
-    return [int(i) for i in (await conn.scalars(statement)).all()]
+    statement = _LIVE_INQUIRIES if calendar_id is None else _LIVE_OF_CALENDAR
+    wanted = {"after": after, "limit": limit, "calendar_id": calendar_id}
+    return [int(row["inquiry_id"]) for row in await fetch(conn, statement, wanted)]
