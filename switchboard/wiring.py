@@ -25,7 +25,7 @@ from routing.planning import runs as planning_runs
 from routing.sla import service as sla_service
 from routing.sla import sweeper as sla_sweeper
 from switchboard.settings import Settings
-from workers import delivery, dialling, fetch, housekeeping, inbound, set_up, webhooks
+from workers import calendar_feeds, delivery, dialling, fetch, housekeeping, inbound, set_up, webhooks
 from workers.sweepers import Sweep
 
 #: in this order: clocks first, because routing orders by their deadlines; bots before routing, because what a dialog
@@ -50,7 +50,18 @@ def listeners() -> dict[str, list[Listener]]:
 
 def jobs() -> JobRegistry:
     registry = JobRegistry()
-    for part in (inbound, delivery, fetch, dialling, set_up, bots, sla_service, webhooks, planning_runs):
+    for part in (
+        inbound,
+        delivery,
+        fetch,
+        dialling,
+        set_up,
+        bots,
+        sla_service,
+        webhooks,
+        planning_runs,
+        calendar_feeds,
+    ):
         part.declare(registry)
     return registry
 
@@ -76,11 +87,13 @@ def sweeps() -> Mapping[str, Sweep]:
         "webhooks": _with_db(webhooks.sweep),
         "inquiries": _inquiries,
         "housekeeping": housekeeping.sweep,
+        "calendar_feeds": calendar_feeds.sweep,
+        "calendar_zones": calendar_feeds.sweep_zones,
     }
 
 
 #: these run once a minute
-SELDOM = frozenset({"housekeeping", "inquiries", "routing.reconcile"})
+SELDOM = frozenset({"housekeeping", "inquiries", "routing.reconcile", "calendar_feeds", "calendar_zones"})
 
 
 def _with_db(sweep: Callable[[Database], Awaitable[int | None]]) -> Sweep:

@@ -185,6 +185,19 @@ async def post(
         return None, _spoken(error), None
 
 
+def guarded_session(url: str, allowed: Sequence[str], *, timeout_s: float) -> aiohttp.ClientSession:
+    """A session that reaches public addresses only, and those allowed. Redirects are the caller's to refuse.
+
+    Raises Refused for an address written in digits; a name's is refused when it is asked for.
+    """
+    _check_literal(url, allowed)
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(resolver=_Guarded(allowed), force_close=True),
+        timeout=aiohttp.ClientTimeout(total=timeout_s, connect=timeout_s / 2),
+        trust_env=False,
+    )
+
+
 def _seconds(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= 6
 

@@ -184,7 +184,7 @@ async def retire_policy(call: Call, uow: UnitOfWork, key: Key) -> None:
     await edit.retire_policy(uow, key, actor=call.actor.label)
 
 
-def _calendar(row: Any) -> Data:
+def calendar_view(row: Any) -> Data:
     return {
         "id": row["id"],
         "name": row["name"],
@@ -198,7 +198,7 @@ def _calendar(row: Any) -> Data:
 async def list_calendars(conn: AsyncConnection, query: ShortQuery) -> Annotated[Data, Page[CalendarOut]]:
     """Working hours."""
     rows = (await conn.execute(select(calendar).order_by(calendar.c.name))).mappings()
-    items = [_calendar(r) for r in rows]
+    items = [calendar_view(r) for r in rows]
     return page_in_memory(
         items, cursor=query.cursor, limit=query.limit, key=lambda r: (r["name"].casefold(), r["id"])
     )
@@ -209,7 +209,7 @@ async def create_calendar(call: Call, uow: UnitOfWork, body: CalendarIn) -> Anno
     """Add working hours."""
     made = await edit.create_calendar(uow, name=body.name, spec=body.spec, actor=call.actor.label)
     row = await uow.row(select(calendar).where(calendar.c.id == made["id"]))
-    return _calendar(row)
+    return calendar_view(row)
 
 
 @routes.put("/calendars/{id}", role="admin", errors=(409,))
@@ -224,4 +224,4 @@ async def change_calendar(
         uow, id, name=body.name, spec=body.spec, expected_version=body.version, actor=call.actor.label
     )
     row = await uow.row(select(calendar).where(calendar.c.id == id))
-    return _calendar(row)
+    return calendar_view(row)

@@ -287,6 +287,24 @@ async def change_calendar(
     return {**after, "updated_at": uow.now}
 
 
+async def new_calendar_version(
+    uow: UnitOfWork, row: Row, *, cause: str, actor: str = "system"
+) -> dict[str, Any]:
+    """A new version of the same hours: they come to other instants now (tzdata). `row` is locked."""
+    await _keep_version(uow, row)
+    after = {**row, "version": row["version"] + 1, "updated_at": uow.now}
+    await _keep_version(uow, after)
+    await uow.execute(
+        update(calendar)
+        .where(calendar.c.id == row["id"])
+        .values(version=after["version"], updated_at=uow.now)
+    )
+    _recompute(uow, {"calendar_id": row["id"]})
+    told = {"version": after["version"], "name": row["name"], "cause": cause}
+    await _edited(uow, "sla.calendar_changed", row["id"], told, actor)
+    return after
+
+
 async def set_default_calendar(uow: UnitOfWork, calendar_id: int | None, *, actor: str = "system") -> None:
     """The organisation's hours: of clocks whose target, policy and team name no calendar. Open clocks keep theirs
     until their next retarget. Raises NotFound.
