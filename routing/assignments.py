@@ -5,14 +5,18 @@ from typing import Any
 
 from sqlalchemy import select
 
+from crm_core import inquiries
 from crm_core.db.uow import UnitOfWork
 from crm_core.errors import Conflict, Invalid, NotFound
 from crm_core.events import DomainEvent
 from crm_core.schema import agent, conversation, inquiry, team
-from routing import apply, capacity, commands, items, machine, match, steps, store
+from routing import apply, asking, capacity, commands, items, machine, match, steps, store
 from routing.model import Item, ItemState, RowLike
 from routing.offers import view_of
 from routing.schema import agent_state, assignment
+
+#: the cause of a change of team that a transfer makes itself, told to those who listen to changes
+TRANSFER = "transfer"
 
 
 async def take(
@@ -58,6 +62,7 @@ async def transfer(
     to_team_id: int | None = None,
     note: str | None = None,
     command_id: str | None = None,
+    force: bool = False,
 ) -> dict[str, Any]:
     """Hand an inquiry to a colleague or to a team.
 
@@ -66,13 +71,14 @@ async def transfer(
 
     `actor`: "agent:5".
     `note`: shown with the decision; post an internal note for the thread.
+    `force`: also to a fourth team (for supervisors).
 
     Returns:
         {"state": item's state, "agent_id", "team_id", "item_id", "inquiry_id"}.
 
     Raises:
-        NotFound: inquiry, agent or team. Invalid: neither or both targets. Conflict: `closed`;
-        `agent_not_available`: he is not online and the customer is waiting live.
+        NotFound: inquiry, agent or team. Invalid: neither or both targets. Conflict: `closed`; `too_many_teams`:
+        three teams had it already; `agent_not_available`: he is not online and the customer is waiting live.
     """
     if (to_agent_id is None) == (to_team_id is None):
         raise Invalid("name an agent or a team", code="bad_target")
@@ -85,7 +91,7 @@ async def transfer(
         if to_agent_id is not None:
             after = await _to_agent(uow, row, item, to_agent_id, actor=actor, note=note)
         else:
-            after = await _to_team(uow, row, item, to_team_id or 0, actor=actor, note=note)
+            after = await _to_team(uow, row, item, to_team_id or 0, actor=actor, note=note, force=force)
         if row["held_by_bot"]:
             await _end_dialog(uow, row, after.owner_id)
         return {
@@ -129,27 +135,7 @@ async def give(
     """Assign by a person's decision, whatever holds it now. The inquiry and the item are locked."""
     if item is None:
         return await items.adopt_inquiry(uow, row, agent_id, cause=cause, by=by, note=note)
-    team_ = await store.team_context(uow.conn, item.team_id)
-    held = await store.holdings(uow, item)
-    await capacity.ensure(uow, agent_id)
-    await capacity.lock(uow, [agent_id, *(h.agent_id for h in held)])
-    losers = {h.agent_id for h in held} - {agent_id}
-    if item.state in (ItemState.OFFERED, ItemState.ASSIGNED):
-        taken = machine.Requeued(held=held, cause="taken" if cause == "take" else cause)
-        # Without Disown: the inquiry goes from hand to hand, it is never nobody's.
-        change = machine.react(item, taken, team_.settings, uow.now)
-        kept = tuple(a for a in change.actions if not isinstance(a, machine.Disown))
-        item = await apply.carry_out(uow, item, machine.Change(change.item, kept), team_.settings)
-    rules = team_.settings.channel(item.channel)
-    await capacity.hold_forced(uow, agent_id, item.channel, rules.weight)
-    decision_id = await items.record_people(
-        uow, item, cause=cause, outcome="assigned", agent_id=agent_id, by=by, note=note
-    )
-    event = machine.Assigned(agent_id=agent_id, weight=rules.weight, cause=cause, forced=True)
-    after = await apply.feed(uow, item, event, team_.settings, decision_id=decision_id)
-    for loser in sorted(losers):
-        await match.pull(uow, loser)
-    return after
+    return await items.hand_to(uow, item, agent_id, cause=cause, by=by, note=note)
 
 
 async def weigh(uow: UnitOfWork, inquiry_id: int, *, waits_for_customer: bool) -> None:
@@ -220,13 +206,21 @@ async def _to_agent(
 
 
 async def _to_team(
-    uow: UnitOfWork, row: RowLike, item: Item | None, team_id: int, *, actor: str, note: str | None
+    uow: UnitOfWork,
+    row: RowLike,
+    item: Item | None,
+    team_id: int,
+    *,
+    actor: str,
+    note: str | None,
+    force: bool,
 ) -> Item:
     if await uow.scalar(select(team.c.id).where(team.c.id == team_id, team.c.active)) is None:
         raise NotFound(f"no team {team_id}", params={"team_id": team_id})
-    values = {"team_id": team_id, "version": row["version"] + 1, "updated_at": uow.now}
-    await uow.execute(inquiry.update().where(inquiry.c.id == row["id"]).values(**values))
-    after_row = {**row, **values}
+    if item is not None and not force:
+        asking.check_teams(item, team_id)
+    # The clocks hear of it before the item moves: whether another team is promised otherwise, the policy says.
+    after_row = await inquiries.change(uow, row["id"], {"team_id": team_id}, actor=actor, cause=TRANSFER)
     if item is None:
         return await items.enqueue_inquiry(uow, after_row, trigger="transfer")
     await items.record_people(

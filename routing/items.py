@@ -3,17 +3,15 @@
 Every function runs in the caller's transaction and is idempotent: a source has at most one live item.
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from sqlalchemy import delete, func, insert, select
 
 from crm_core.clock import DAY, MINUTE
 from crm_core.db.uow import UnitOfWork
-from crm_core.schema import agent, agent_skill, contact, conversation, inbox, inquiry, team, team_member
-from routing import apply, capacity, machine, match, reasons, steps, store
-from routing.model import QUEUED, Channel, Item, ItemState, Requirements, RowLike
+from crm_core.schema import agent, contact, conversation, inbox, inquiry, team_member
+from routing import apply, capacity, decide, demands, machine, match, reasons, rebalance, store
+from routing.model import QUEUED, Channel, Item, ItemState, RowLike
 from routing.order import OrderKey, order_key
 from routing.schema import queue_entry, work_item
 from routing.store import TeamContext
@@ -59,10 +57,12 @@ async def enqueue_callback(uow: UnitOfWork, callback: RowLike, contact: RowLike 
         return found
     contact = contact or await _contact(uow, callback["contact_id"])
     request = await _inquiry(uow, callback["inquiry_id"])
-    team_id = callback["team_id"] or (request["team_id"] if request else None) or await _default_team(uow)
+    team_id = (
+        callback["team_id"] or (request["team_id"] if request else None) or await demands.default_team(uow)
+    )
     team_ = await store.team_context(uow.conn, team_id)
     language = request["language"] if request else str((contact or {}).get("locale") or "")[:2]
-    wanted = await _requirements(uow, team_id, language, request["requirements"] if request else {})
+    wanted = await demands.requirements(uow, team_id, language, request["requirements"] if request else {})
     item, made = await _insert(
         uow, team_,
         Item(
@@ -88,7 +88,7 @@ async def enqueue_place(
     if found is not None:
         return found
     contact = contact or await _contact(uow, callback["contact_id"])
-    team_id = callback["team_id"] or await _default_team(uow)
+    team_id = callback["team_id"] or await demands.default_team(uow)
     team_ = await store.team_context(uow.conn, team_id)
     language = str((contact or {}).get("locale") or "")[:2]
     began = callback["enqueued_at"] if callback["enqueued_at"] is not None else uow.now
@@ -98,7 +98,7 @@ async def enqueue_place(
             id=0, source_kind="callback", source_id=callback["id"], inquiry_id=callback["inquiry_id"],
             conversation_id=callback["conversation_id"], contact_id=callback["contact_id"], team_id=team_id,
             channel=Channel.VOICE, kind="callback",
-            requirements=await _requirements(uow, team_id, language, {}),
+            requirements=await demands.requirements(uow, team_id, language, {}),
             priority=callback["priority"] or "normal", vip=bool(contact and contact["vip"]),
             due_at=uow.now - DAY if head else None, manager_id=None if head else callback["owner_id"],
         ),
@@ -120,7 +120,7 @@ async def enqueue_call(
     if found is not None:
         return found
     person = await _contact(uow, call["contact_id"])
-    team_id = team_id or await _default_team(uow)
+    team_id = team_id or await demands.default_team(uow)
     team_ = await store.team_context(uow.conn, team_id)
     language = str((person or {}).get("locale") or "")[:2]
     item, made = await _insert(
@@ -128,7 +128,7 @@ async def enqueue_call(
         Item(
             id=0, source_kind="call", source_id=call["id"], inquiry_id=call["inquiry_id"],
             conversation_id=call["conversation_id"], contact_id=call["contact_id"], team_id=team_id,
-            channel=Channel.VOICE, kind="call", requirements=await _requirements(uow, team_id, language, {}),
+            channel=Channel.VOICE, kind="call", requirements=await demands.requirements(uow, team_id, language, {}),
             priority=priority, vip=bool(person and person["vip"]),
             manager_id=person["manager_id"] if person else None,
         ),
@@ -139,11 +139,13 @@ async def enqueue_call(
 
 async def adopt_call(uow: UnitOfWork, call: RowLike, agent_id: int) -> Item:
     """An agent answered a call: it takes his place for calls until it ends, so that nobody offers him
-    another.
+    another. If it waited in our queue, or rang at others, these lose it now.
     """
     found = await store.lock_live(uow, "call", call["id"])
     if found is not None and (found.owner_id == agent_id or found.state == ItemState.WRAPUP):
         return found
+    if found is not None and found.owner_id is None:
+        return await hand_to(uow, found, agent_id, cause="answered", by="system")
     if found is not None:
         await finish(uow, "call", call["id"], "transferred")
     team_id = await uow.scalar(
@@ -162,7 +164,30 @@ async def adopt_call(uow: UnitOfWork, call: RowLike, agent_id: int) -> Item:
     )  # fmt: skip
     if not made:
         return item
-    return await _adopt(uow, item, team_, agent_id, cause="answered", by="system")
+    own = call.get("direction") == "outbound" and not team_.settings.outbound_moves_idle
+    return await _adopt(uow, item, team_, agent_id, cause="answered", by="system", moves_idle=not own)
+
+
+async def hand_to(
+    uow: UnitOfWork, item: Item, agent_id: int, *, cause: str, by: str, note: str | None = None
+) -> Item:
+    """The item is his from now on, whoever it was offered to or had it: a person or the facts decided so. The
+    item is locked, and its inquiry.
+    """
+    team_ = await store.team_context(uow.conn, item.team_id)
+    held = await store.holdings(uow, item)
+    await capacity.ensure(uow, agent_id)
+    await capacity.lock(uow, [agent_id, *(h.agent_id for h in held)])
+    if item.state in (ItemState.OFFERED, ItemState.ASSIGNED):
+        taken = machine.Requeued(held=held, cause="taken" if cause == "take" else cause)
+        # Without Disown: the inquiry goes from hand to hand, it is never nobody's.
+        change = machine.react(item, taken, team_.settings, uow.now)
+        kept = tuple(a for a in change.actions if not isinstance(a, machine.Disown))
+        item = await apply.carry_out(uow, item, machine.Change(change.item, kept), team_.settings)
+    after = await _adopt(uow, item, team_, agent_id, cause=cause, by=by, note=note)
+    for loser in sorted({h.agent_id for h in held} - {agent_id}):
+        await match.pull(uow, loser)
+    return after
 
 
 async def _adopt(
@@ -174,13 +199,16 @@ async def _adopt(
     cause: str,
     by: str,
     note: str | None = None,
+    moves_idle: bool = True,
 ) -> Item:
     rules = team_.settings.channel(item.channel)
     await capacity.hold_forced(uow, agent_id, item.channel, rules.weight)
     decision_id = await record_people(
         uow, item, cause=cause, outcome="assigned", agent_id=agent_id, by=by, note=note
     )
-    event = machine.Assigned(agent_id=agent_id, weight=rules.weight, cause=cause, forced=True)
+    event = machine.Assigned(
+        agent_id=agent_id, weight=rules.weight, cause=cause, forced=True, moves_idle=moves_idle
+    )
     return await apply.feed(uow, item, event, team_.settings, decision_id=decision_id)
 
 
@@ -228,14 +256,14 @@ async def finish(uow: UnitOfWork, source_kind: str, source_id: int, cause: str) 
 
 
 async def rekey(uow: UnitOfWork, inquiry_id: int) -> Item | None:
-    """Something that the order depends on changed: priority, VIP, an SLA deadline. Recompute a queued
-    item's key.
+    """Something that the order depends on changed: priority, VIP, an SLA deadline. Recompute a queued item's
+    key, and when its next ring opens; what somebody has whose owner is gone may have to go to others.
     """
     row = await uow.row(
         uow.lock(
             select(work_item).where(
                 work_item.c.source_kind == "inquiry", work_item.c.source_id == inquiry_id,
-                work_item.c.state.in_(QUEUED),
+                work_item.c.state.in_((*QUEUED, ItemState.ASSIGNED)),
             ),
             # Whoever has it right now is giving it to somebody, or recomputes the key when it comes back.
             skip_locked=True,
@@ -244,7 +272,18 @@ async def rekey(uow: UnitOfWork, inquiry_id: int) -> Item | None:
     if row is None:
         return None
     item = Item.from_row(row)
-    return await refresh_key(uow, item, await store.team_context(uow.conn, item.team_id))
+    if item.state == ItemState.ASSIGNED:
+        await rebalance.watch(uow, item)
+        return item
+    team_ = await store.team_context(uow.conn, item.team_id)
+    fresh = await refresh_key(uow, item, team_)
+    on_call = decide.is_on_call(fresh, team_.settings, team_.hours(uow.now))
+    if fresh.state in (ItemState.WAITING, ItemState.PARKED) and on_call != item.on_call:
+        return await match.route_item(uow, fresh, "changed", team=team_)
+    if fresh.next_step_at is not None and fresh.order_key != item.order_key:
+        # Rings open by the share of the time that is left now: the sweeper looks at once.
+        fresh = await apply.save(uow, fresh, replace(fresh, next_step_at=min(fresh.next_step_at, uow.now)))
+    return fresh
 
 
 async def refresh_key(uow: UnitOfWork, item: Item, team_: TeamContext) -> Item:
@@ -283,12 +322,15 @@ async def requeue(uow: UnitOfWork, item: Item, event: machine.Requeued, trigger:
     """Back to the queue with the original key, and on to somebody at once if there is somebody. The item
     is locked.
     """
-    team_ = await store.team_context(uow.conn, event.team_id or item.team_id)
+    team_ = before = await store.team_context(uow.conn, item.team_id)
     await capacity.lock(uow, [h.agent_id for h in event.held])
-    waiting = await apply.feed(uow, item, event, team_.settings)
+    waiting = await apply.feed(uow, item, event, before.settings)
     if event.team_id is not None and event.team_id != item.team_id:
+        team_ = await store.team_context(uow.conn, event.team_id)
         waiting = await _fit_team(uow, waiting)
-    waiting = await refresh_key(uow, waiting, team_)
+    # By the rules of the team it came to first: another team is no reason to wait anew. If the policy sets
+    # another deadline for the new team, its clock has it already.
+    waiting = await refresh_key(uow, waiting, before)
     after = await match.route_item(uow, waiting, trigger, team=team_)
     for agent_id in sorted({h.agent_id for h in event.held}):
         await match.pull(uow, agent_id)
@@ -305,18 +347,10 @@ async def move_to_team(uow: UnitOfWork, item: Item, team_id: int | None) -> Item
     )
 
 
-async def widen(uow: UnitOfWork, inquiry_id: int, *, to_last: bool = False) -> Item | None:
-    """Open the next ring of a waiting item now, or with `to_last` all of them: its deadline is near."""
-    item = await store.lock_live(uow, "inquiry", inquiry_id)
-    if item is None or item.state != ItemState.WAITING:
-        return item
-    team_ = await store.team_context(uow.conn, item.team_id)
-    last = len(steps.plan(item, team_.settings)) - 1
-    wanted = last if to_last else min(item.step_no + 1, last)
-    if wanted <= item.step_no:
-        return item
-    wider = await apply.save(uow, item, replace(item, step_no=wanted, step_entered_at=uow.now))
-    return await match.route_item(uow, wider, "sla_step", team=team_)
+async def merged(uow: UnitOfWork, source_id: int, target_id: int) -> None:
+    """An inquiry went up in another: nobody is offered it any more, and the other may be more urgent now."""
+    await finish(uow, "inquiry", source_id, "merged")
+    await rekey(uow, target_id)
 
 
 async def refit(uow: UnitOfWork, inquiry_id: int) -> Item | None:
@@ -333,7 +367,7 @@ async def _fit_team(uow: UnitOfWork, item: Item) -> Item:
     row = await _inquiry(uow, item.inquiry_id)
     if row is None:
         return item
-    wanted = await _requirements(uow, item.team_id, row["language"], row["requirements"])
+    wanted = await demands.requirements(uow, item.team_id, row["language"], row["requirements"])
     return await apply.save(uow, item, replace(item, requirements=wanted))
 
 
@@ -349,18 +383,18 @@ async def _make_for_inquiry(
         thread = await uow.row(select(conversation).where(conversation.c.id == row["conversation_id"]))
     if box is None and row["inbox_id"] is not None:
         box = await uow.row(select(inbox).where(inbox.c.id == row["inbox_id"]))
-    team_id = row["team_id"] or (box["team_id"] if box else None) or await _default_team(uow)
+    team_id = row["team_id"] or (box["team_id"] if box else None) or await demands.default_team(uow)
     team_ = await store.team_context(uow.conn, team_id)
     sticky = sticky_agent_id
     if sticky is None and thread is not None and (thread["sticky_until"] or 0) > uow.now:
         sticky = thread["sticky_agent_id"]
-    people = await _active(uow, {person["manager_id"] if person else None, sticky})
+    people = await demands.active(uow, {person["manager_id"] if person else None, sticky})
     manager = person["manager_id"] if person and person["manager_id"] in people else None
     item = Item(
         id=0, source_kind="inquiry", source_id=row["id"], inquiry_id=row["id"],
         conversation_id=row["conversation_id"], contact_id=row["contact_id"], team_id=team_id,
         channel=_CHANNELS.get(row["channel"], Channel.ASYNC), kind=row["kind"],
-        requirements=await _requirements(uow, team_id, row["language"], row["requirements"]),
+        requirements=await demands.requirements(uow, team_id, row["language"], row["requirements"]),
         priority=row["priority"], vip=bool(person and person["vip"]),
         due_at=await store.reply_due(uow.conn, row["id"]), manager_id=manager,
         sticky_agent_id=sticky if sticky in people else None,
@@ -377,7 +411,8 @@ async def _insert(
     """
     now = uow.now
     item = replace(
-        item, ready_at=now if ready_at is None else min(ready_at, now), step_entered_at=now, created_at=now, home_team_id=item.team_id,
+        item, ready_at=now if ready_at is None else min(ready_at, now), step_entered_at=now, created_at=now,
+        home_team_id=item.team_id,
         teams_seen=() if item.team_id is None else (item.team_id,), state=ItemState.WAITING,
     )  # fmt: skip
     key = _key(item, team_)
@@ -403,65 +438,6 @@ def _key(item: Item, team_: TeamContext) -> OrderKey:
         team_.settings, channel=item.channel, kind=item.kind, priority=item.priority, vip=item.vip,
         ready_at=item.ready_at, due_at=item.due_at, calendar=team_.calendar,
     )  # fmt: skip
-
-
-async def _requirements(
-    uow: UnitOfWork, team_id: int | None, language: str, asked: Mapping[str, Any]
-) -> Requirements:
-    """Skills asked for, and the language as one of them.
-
-    A value is a level 1-5, or `{"level": n, "preferred": true}`, or `{"level": n, "hard": true}`. A
-    language that nobody in the team speaks is dropped: an answer in another language is better than none.
-    """
-    required: dict[str, int] = {}
-    preferred: dict[str, int] = {}
-    hard: set[str] = set()
-    for skill, value in asked.items():
-        wish = value if isinstance(value, Mapping) else {"level": value}
-        level = wish.get("level", 1)
-        level = min(max(level, 1), 5) if isinstance(level, int) else 1
-        if wish.get("preferred"):
-            preferred[skill] = level
-            continue
-        required[skill] = level
-        if wish.get("hard"):
-            hard.add(skill)
-    dropped: list[str] = []
-    if language and (skill := f"lang:{language[:2]}") not in required:
-        if await _somebody_has(uow, skill, team_id):
-            required[skill] = 1
-            hard.add(skill)
-        else:
-            dropped.append(skill)
-    return Requirements(required=required, preferred=preferred, hard=frozenset(hard), dropped=tuple(dropped))
-
-
-async def _somebody_has(uow: UnitOfWork, skill: str, team_id: int | None) -> bool:
-    statement = (
-        select(agent_skill.c.agent_id)
-        .join(agent, agent.c.id == agent_skill.c.agent_id)
-        .where(agent_skill.c.skill == skill, agent.c.active)
-        .limit(1)
-    )
-    if team_id is not None:
-        statement = statement.join(team_member, team_member.c.agent_id == agent.c.id).where(
-            team_member.c.team_id == team_id
-        )
-    return await uow.scalar(statement) is not None
-
-
-async def _default_team(uow: UnitOfWork) -> int | None:
-    """The team that says it is the default, else the first."""
-    rows = await uow.rows(select(team.c.id, team.c.settings).where(team.c.active).order_by(team.c.id))
-    chosen = next((r["id"] for r in rows if store.settings_of(r["settings"])[0].default), None)
-    return chosen if chosen is not None else (rows[0]["id"] if rows else None)
-
-
-async def _active(uow: UnitOfWork, agent_ids: set[int | None]) -> set[int]:
-    wanted = [a for a in agent_ids if a is not None]
-    if not wanted:
-        return set()
-    return {r["id"] for r in await uow.rows(select(agent.c.id).where(agent.c.id.in_(wanted), agent.c.active))}
 
 
 async def _contact(uow: UnitOfWork, contact_id: int | None) -> RowLike | None:

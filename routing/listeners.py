@@ -2,6 +2,7 @@
 root, after the SLA's and the bots' listeners.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,10 +11,12 @@ from sqlalchemy import select
 from crm_core.db.uow import UnitOfWork
 from crm_core.events import DomainEvent, Listener
 from crm_core.schema import inquiry
-from routing import assignments, items, store
+from routing import asking, assignments, items, store
+from routing.assignments import TRANSFER
 from routing.model import ItemState
 from routing.schema import work_item
 
+_ID = re.compile(r"[1-9][0-9]{0,17}")
 _DONE = ("solved", "closed")
 _WAITS_FOR_CUSTOMER = ("pending", "hold")
 
@@ -64,7 +67,7 @@ async def on_updated(uow: UnitOfWork, event: DomainEvent) -> None:
         return
     if "assignee_id" in changes:
         await _assignee_changed(uow, row, event.actor)
-    if "team_id" in changes and "assignee_id" not in changes:
+    if "team_id" in changes and "assignee_id" not in changes and event.context.get("cause") != TRANSFER:
         await _team_changed(uow, row)
     if "priority" in changes:
         await items.rekey(uow, row["id"])
@@ -96,7 +99,8 @@ async def on_call(uow: UnitOfWork, event: DomainEvent) -> None:
     if row["state"] == "answered" and row["agent_id"] is not None:
         await items.adopt_call(uow, row, row["agent_id"])
     elif row["state"] in ("settling", "ended"):
-        await items.finish(uow, "call", row["id"], "ended")
+        # Who hangs up before anybody spoke to him has given up; open offers end with it.
+        await items.finish(uow, "call", row["id"], "ended" if row.get("answered_at") else "abandoned")
 
 
 async def on_clock(uow: UnitOfWork, event: DomainEvent) -> None:
@@ -107,9 +111,21 @@ async def on_clock(uow: UnitOfWork, event: DomainEvent) -> None:
 
 async def on_sla_step(uow: UnitOfWork, event: DomainEvent) -> None:
     """A step of the SLA asks for more people to be asked."""
-    action = event.payload.get("action")
-    if event.inquiry_id is not None and action in ("widen_routing", "add_overflow_team", "broadcast_offer"):
-        await items.widen(uow, event.inquiry_id, to_last=action != "widen_routing")
+    if event.inquiry_id is None:
+        return
+    match event.payload.get("action"):
+        case "widen_routing":
+            await asking.widen(uow, event.inquiry_id)
+        case "add_overflow_team":
+            value = str(event.payload.get("value") or "")
+            await asking.team_too(uow, event.inquiry_id, int(value) if _ID.fullmatch(value) else None)
+        case "broadcast_offer":
+            await asking.several(uow, event.inquiry_id)
+
+
+async def on_merged(uow: UnitOfWork, event: DomainEvent) -> None:
+    """Two inquiries became one."""
+    await items.merged(uow, event.context["source"]["id"], event.context["target"]["id"])
 
 
 async def _status_changed(uow: UnitOfWork, row: Mapping[str, Any], old: str, new: str) -> None:
@@ -157,4 +173,5 @@ LISTENERS: dict[str, list[Listener]] = {
     "call.updated": [on_call],
     "sla.retargeted": [on_clock],
     "sla.step": [on_sla_step],
+    "inquiry.merged": [on_merged],
 }

@@ -376,12 +376,16 @@ def _refused(item: Item, event: Refused, settings: TeamSettings, now: int) -> Ch
         actions.append(Missed(agent_id=mine.agent_id))
     own_fault = event.how in ("declined", "expired")
     excluded = {k: v for k, v in item.excluded.items() if v > now}
-    if own_fault:
+    # Who let one of several offers pass may be asked again with all the others; who said no is not.
+    if event.how == "declined" or (event.how == "expired" and not event.broadcast):
         excluded[mine.agent_id] = now + settings.exclude_ms
+    if event.others:
+        return Change(evolve(item, excluded=excluded), tuple(actions))
     rounds = item.rounds + (1 if own_fault else 0)
     spent = own_fault and rounds % settings.rounds_per_step == 0
     after = evolve(
         item, state=ItemState.WAITING, excluded=excluded, rounds=rounds,
+        broadcasts=item.broadcasts + (1 if event.broadcast else 0),
         step_no=item.step_no + 1 if spent else item.step_no,
         step_entered_at=now if spent else item.step_entered_at,
         # A transfer that was not taken goes back to its sender (the caller's next event); without one, to

@@ -13,21 +13,21 @@ from sqlalchemy import delete, select, update
 from crm_core.clock import MINUTE
 from crm_core.db.engine import Database
 from crm_core.db.uow import UnitOfWork
-from crm_core.schema import conversation, inquiry
+from crm_core.schema import inquiry
 from routing import (
     apply,
     commands,
     configuration_rollout,
-    items,
     lanes,
     machine,
     match,
     offers,
     presence,
+    rebalance,
     reconcile,
     store,
 )
-from routing.model import Channel, Item, ItemState
+from routing.model import Item, ItemState
 from routing.schema import agent_state, command, offer, work_item
 
 _BATCH = 500
@@ -87,7 +87,8 @@ async def sweep_wakeups(db: Database) -> int | None:
         db,
         select(work_item.c.id)
         .where(work_item.c.wake_at.is_not(None), work_item.c.wake_at <= now)
-        .order_by(work_item.c.wake_at, work_item.c.id)
+        # What lost its agent goes smallest key first, and only so many a minute.
+        .order_by(work_item.c.wake_at, work_item.c.order_key, work_item.c.id)
         .limit(_BATCH),
     )
     for item_id in due:
@@ -160,30 +161,9 @@ async def _wake(uow: UnitOfWork, item: Item) -> None:
             )
             await match.pull(uow, agent_id, "wrapup_over")
     elif item.state == ItemState.ASSIGNED and item.owner_id is not None:
-        await _look_at_owner(uow, item, item.owner_id, team)
+        await rebalance.look(uow, item, item.owner_id, team)
     else:
         await uow.execute(update(work_item).where(work_item.c.id == item.id).values(wake_at=None))
-
-
-async def _look_at_owner(uow: UnitOfWork, item: Item, owner_id: int, team: store.TeamContext) -> None:
-    if await presence.away(uow, owner_id):
-        held = await store.holdings(uow, item)
-        event = machine.Requeued(held=held, cause="agent_lost", sticky=owner_id)
-        await items.requeue(uow, item, event, "agent_lost")
-        return
-    again: int | None = None
-    inactive = team.settings.channel(item.channel).inactive_ms
-    if item.channel == Channel.CHAT and inactive is not None and item.conversation_id is not None:
-        last = await uow.scalar(
-            select(conversation.c.updated_at).where(conversation.c.id == item.conversation_id)
-        )
-        silent_at = (last or item.created_at) + inactive
-        held = await store.holdings(uow, item)
-        if silent_at > uow.now:
-            again = silent_at
-        elif await apply.set_weight(uow, held, holds_slot=False, settings=team.settings):
-            await match.pull(uow, owner_id)
-    await uow.execute(update(work_item).where(work_item.c.id == item.id).values(wake_at=again))
 
 
 async def _claim(uow: UnitOfWork, item_id: int) -> Item | None:

@@ -38,7 +38,7 @@ async def transfer(
     id: RowId,  # noqa: A002
     body: TransferIn,
 ) -> Annotated[Data, AssignmentOut]:
-    """Hand an inquiry to a colleague or a team; a note stays in the thread."""
+    """Hand an inquiry to a colleague or a team; a note stays in the thread. Agents not to a fourth team."""
     row = await access_inquiry(uow, call.actor, id, for_update=True)
     if body.note and body.note.strip() and row["conversation_id"] is not None:
         await messages.post_message(
@@ -59,6 +59,7 @@ async def transfer(
         to_team_id=body.team_id,
         note=body.note,
         command_id=command_id(call),
+        force=call.actor.has_role("supervisor"),
     )
 
 
@@ -79,7 +80,13 @@ async def reassign(uow: UnitOfWork, actor: Actor, inquiry_id: int, changes: dict
     if changes.get("assignee_id") is not None and changes.get("team_id") is not None:
         raise Conflict("change the team or the assignee, not both at once", code="bad_target")
     if changes.get("team_id") is not None:
-        await assignments.transfer(uow, inquiry_id, actor=actor.label, to_team_id=changes["team_id"])
+        await assignments.transfer(
+            uow,
+            inquiry_id,
+            actor=actor.label,
+            to_team_id=changes["team_id"],
+            force=actor.has_role("supervisor"),
+        )
     if "assignee_id" in changes:
         wanted = changes["assignee_id"]
         if wanted is None:

@@ -34,6 +34,11 @@ async def a_team(
         )
 
 
+async def set_team(db: Database, team_id: int, settings: dict[str, Any]) -> None:
+    async with db.transaction() as uow:
+        await uow.execute(team.update().where(team.c.id == team_id).values(settings=settings))
+
+
 async def an_agent(
     db: Database,
     name: str,

@@ -266,7 +266,9 @@ class Bureau(RuleBasedStateMachine):
                 step = plan[min(item.step_no, len(plan) - 1)]
                 known = await lanes.known(conn, step.lanes)
                 agents = await store.candidates(conn, known, channel=item.channel, now=now)
-            eligible, _ = decide.filtered(item, step, team.settings, agents, now)
+                teams = {item.team_id, *steps.overflow_teams(item, team.settings)}
+                loads = await store.queue_loads(conn, teams, item.channel, now)
+            eligible, _ = decide.filtered(item, step, team.settings, agents, now, loads=loads)
             assert not eligible, (item, eligible)
             assert item.next_step_at is not None or step.no == len(plan) - 1
 
