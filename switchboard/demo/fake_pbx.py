@@ -10,7 +10,7 @@ virtual clock's. Documents: see channels/telephony/twilio.py and mango.py for th
 import asyncio
 import itertools
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self
@@ -42,6 +42,8 @@ class CallScript:
     talk_s: int = 30
     asks: bool = False  # calls in: ask the hook where to send the call
     recording: bool = False
+    waits: bool = False  # calls in: the caller waits in `queue` until we say who takes him
+    presses: str | None = None  # what a waiting caller asks for by a key, then he hangs up: callback, snooze
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +67,17 @@ class Originated:
     customer_first: bool
     caller_id: str | None
     call_id: str
+    raw: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connected:
+    """One command to give a waiting call to an agent."""
+
+    call_id: str
+    agent_ext: str
+    correlation_id: str | None
+    outbound: bool
     raw: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -107,6 +120,7 @@ class FakePbx:
         self.script = script or CallScript()
         self.auto_play = auto_play
         self.originated: list[Originated] = []
+        self.connected: list[Connected] = []
         self.refused: list[RefusedError] = []
         self.deliveries: list[Delivered] = []
         self.originate_errors: list[tuple[int, str]] = []
@@ -170,6 +184,15 @@ class FakePbx:
             call_id=command.call_id, routed=None, deliveries=tuple(await self._deliver_all(posts))
         )
 
+    async def play_connected(self, command: Connected, script: CallScript | None = None) -> PlayedCall:
+        """Ring the agent for a waiting call, and let them talk if he answers."""
+        plan = script or self.script
+        outward = next((c for c in self.originated if c.call_id == command.call_id), None)
+        posts = self.dialect.connecting(command, outward, plan, self._clock.now_ms(), self.hook_url)
+        return PlayedCall(
+            call_id=command.call_id, routed=None, deliveries=tuple(await self._deliver_all(posts))
+        )
+
     async def idle(self) -> None:
         """Wait until every call started by a command has been played."""
         while self._tasks:
@@ -182,6 +205,12 @@ class FakePbx:
         raw = await request.read()
         now = self._clock.now_ms()
         try:
+            joined = self.dialect.connect(request.method, request.path, dict(request.headers), raw, now=now)
+            if joined is not None:
+                self.connected.append(joined)
+                if self.auto_play:
+                    self._play(self.play_connected(joined))
+                return web.Response(status=200, text="{}", content_type="application/json")
             command, body = self.dialect.command(
                 request.method, request.path, dict(request.headers), raw, now=now, call_id=self._new_id()
             )
@@ -198,15 +227,18 @@ class FakePbx:
             )
         self.originated.append(command)
         if self.auto_play:
-            task = asyncio.create_task(self.play_originated(command))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._play(self.play_originated(command))
         if self.hang_next:
             self.hang_next = False
             if request.transport is not None:
                 request.transport.close()
             return web.Response()
         return web.Response(status=self.dialect.accepted_status, text=body, content_type="application/json")
+
+    def _play(self, playing: Coroutine[Any, Any, PlayedCall]) -> None:
+        task = asyncio.create_task(playing)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _deliver_all(self, posts: Sequence[Post]) -> list[Delivered]:
         plan = list(posts)
@@ -265,6 +297,7 @@ def mango_pbx(api_key: str, salt: str, *, hook_url: str = "", **more: Any) -> Fa
 __all__ = [
     "Answer",
     "CallScript",
+    "Connected",
     "Delivered",
     "Delivery",
     "FakePbx",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from typing_extensions import override
 
 if TYPE_CHECKING:
-    from switchboard.demo.fake_pbx import CallScript, Originated
+    from switchboard.demo.fake_pbx import CallScript, Connected, Originated
 
 _E164 = re.compile(r"\+[1-9]\d{6,14}")
 _RING_BEFORE_S = 1
@@ -59,6 +59,12 @@ class Dialect(Protocol):
     def command(
         self, method: str, path: str, headers: dict[str, str], raw: bytes, *, now: int, call_id: str
     ) -> "tuple[Originated, str]": ...
+    def connect(
+        self, method: str, path: str, headers: dict[str, str], raw: bytes, *, now: int
+    ) -> "Connected | None": ...
+    def connecting(
+        self, command: "Connected", outward: "Originated | None", plan: "CallScript", now: int, hook: str
+    ) -> list[Post]: ...
     def asking(self, call_id: str, from_: str, to: str, now: int, hook: str) -> Post | None: ...
     def read_answer(self, body: str) -> Answer | None: ...
     def inbound(
@@ -81,6 +87,12 @@ def originated(**facts: Any) -> "Originated":
     return Originated(**facts)
 
 
+def connected(**facts: Any) -> "Connected":
+    from switchboard.demo.fake_pbx import Connected
+
+    return Connected(**facts)
+
+
 class GenericDialect(Dialect):
     """Our documented webhook, two legs a call."""
 
@@ -98,20 +110,17 @@ class GenericDialect(Dialect):
     def command(
         self, method: str, path: str, headers: dict[str, str], raw: bytes, *, now: int, call_id: str
     ) -> "tuple[Originated, str]":
-        lower = {name.lower(): value for name, value in headers.items()}
         if (method, path) != ("POST", "/originate"):
             raise RefusedError(404, '{"error":"no such address"}')
-        stamp = lower.get("x-timestamp", "")
-        want = self._sign(stamp.encode() + b"." + raw)
-        if not stamp or not hmac.compare_digest(want, lower.get("x-signature", "")):
-            raise RefusedError(401, '{"error":"bad signature"}')
-        if abs(now / 1000 - float(stamp)) > 300:
-            raise RefusedError(401, '{"error":"stale timestamp"}')
-        wish = json.loads(raw)
+        wish = self._signed(headers, raw, now)
         if not isinstance(wish.get("correlation_id"), str) or not _E164.fullmatch(str(wish.get("to"))):
             raise RefusedError(400, '{"error":"to must be E.164, correlation_id a string"}')
-        if not wish.get("agent_ext"):
+        if not wish.get("agent_ext") and not wish.get("customer_first"):
             raise RefusedError(400, '{"error":"agent_ext is missing"}')
+        if not isinstance(wish.get("agent_ring_s"), int) or not 5 <= wish["agent_ring_s"] <= 120:
+            raise RefusedError(400, '{"error":"agent_ring_s must be 5 to 120"}')
+        if wish.get("customer_first") and not wish.get("prompt"):
+            raise RefusedError(400, '{"error":"customer_first needs a prompt"}')
         command = originated(
             to=wish["to"],
             agent_ext=wish["agent_ext"],
@@ -122,6 +131,64 @@ class GenericDialect(Dialect):
             raw=wish,
         )
         return command, json.dumps({"call_id": call_id})
+
+    def _signed(self, headers: dict[str, str], raw: bytes, now: int) -> dict[str, Any]:
+        lower = {name.lower(): value for name, value in headers.items()}
+        stamp = lower.get("x-timestamp", "")
+        want = self._sign(stamp.encode() + b"." + raw)
+        if not stamp or not hmac.compare_digest(want, lower.get("x-signature", "")):
+            raise RefusedError(401, '{"error":"bad signature"}')
+        if abs(now / 1000 - float(stamp)) > 300:
+            raise RefusedError(401, '{"error":"stale timestamp"}')
+        wish: dict[str, Any] = json.loads(raw)
+        return wish
+
+    @override
+    def connect(
+        self, method: str, path: str, headers: dict[str, str], raw: bytes, *, now: int
+    ) -> "Connected | None":
+        if (method, path) != ("POST", "/connect"):
+            return None
+        wish = self._signed(headers, raw, now)
+        if not isinstance(wish.get("call_id"), str) or not isinstance(wish.get("agent_ext"), str):
+            raise RefusedError(400, '{"error":"call_id and agent_ext must be strings"}')
+        return connected(
+            call_id=wish["call_id"],
+            agent_ext=wish["agent_ext"],
+            correlation_id=wish.get("correlation_id"),
+            outbound=wish.get("correlation_id") is not None,
+            raw=wish,
+        )
+
+    @override
+    def connecting(
+        self, command: "Connected", outward: "Originated | None", plan: "CallScript", now: int, hook: str
+    ) -> list[Post]:
+        call = {
+            "call_id": command.call_id,
+            "direction": "outbound" if outward else "inbound",
+            "correlation_id": command.correlation_id,
+            **({"to": outward.to} if outward else {}),
+        }
+        leg = {
+            **call,
+            "leg_id": f"{command.call_id}-x{command.agent_ext}",
+            "agent_ext": command.agent_ext,
+            "agent_leg": True,
+        }
+        at = now + 1000 * plan.ring_s
+        steps: list[tuple[int, dict[str, Any]]] = [(now, {**leg, "state": "ringing"})]
+        if not plan.agent_answers:
+            steps.append((at, {**leg, "state": "ended", "disposition": "no_answer"}))
+        else:
+            end = at + 1000 * plan.talk_s
+            talked = {"disposition": "answered", "talk_sec": plan.talk_s}
+            steps += [
+                (at, {**leg, "state": "answered"}),
+                (end, {**leg, "state": "ended", **talked}),
+                (end, {**call, "leg_id": command.call_id, "state": "ended", **talked, "final": True}),
+            ]
+        return self._posts(hook, f"{command.call_id}-x{command.agent_ext}", steps)
 
     @override
     def asking(self, call_id: str, from_: str, to: str, now: int, hook: str) -> Post | None:
@@ -162,6 +229,12 @@ class GenericDialect(Dialect):
         ring = now + 1000 * _RING_BEFORE_S
         done = ring + 1000 * plan.ring_s
         steps: list[tuple[int, dict[str, Any]]] = [(now, {**caller, "state": "initiated"})]
+        if plan.waits:
+            steps.append((ring, {**caller, "state": "ringing"}))
+            if plan.presses is not None:
+                gone = {**caller, "state": "ended", "disposition": "abandoned", "final": True}
+                steps += [(done, {**caller, "state": "note", "request": plan.presses}), (done, gone)]
+            return self._posts(hook, call_id, steps)
         steps.append((ring, {**agent, "state": "ringing"}))
         if plan.agent_answers:
             end = done + 1000 * plan.talk_s
@@ -200,6 +273,8 @@ class GenericDialect(Dialect):
             "from": command.caller_id,
             "correlation_id": command.correlation_id,
         }
+        if command.customer_first:
+            return self._customer_first(hook, call, plan, now)
         agent = {**call, "leg_id": f"{call_id}-a", "agent_ext": command.agent_ext, "agent_leg": True}
         customer = {**call, "leg_id": f"{call_id}-c"}
         at = now + 1000
@@ -220,6 +295,23 @@ class GenericDialect(Dialect):
             (at, {**agent, "state": "ended", "final": plan.customer == "answer"}),
         ]
         return self._posts(hook, call_id, steps)
+
+    def _customer_first(self, hook: str, call: dict[str, Any], plan: "CallScript", now: int) -> list[Post]:
+        """The customer's own leg; once he answered he waits until somebody is connected, or hangs up."""
+        leg = {**call, "leg_id": call["call_id"]}
+        at = now + 1000 * plan.ring_s
+        steps: list[tuple[int, dict[str, Any]]] = [(now, {**leg, "state": "ringing"})]
+        if plan.customer != "answer":
+            cause = {"no_answer": 19, "busy": 17, "rejected": 21, "invalid": 1}[plan.customer]
+            steps.append((at, {**leg, "state": "ended", "cause": cause, "final": True}))
+            return self._posts(hook, call["call_id"], steps)
+        steps.append((at, {**leg, "state": "answered"}))
+        if plan.presses is not None:
+            steps.append((at, {**leg, "state": "note", "request": plan.presses}))
+        if plan.hangs_up or plan.presses is not None:
+            gone = {**leg, "state": "ended", "disposition": "answered", "talk_sec": 3, "final": True}
+            steps.append((at + 3000, gone))
+        return self._posts(hook, call["call_id"], steps)
 
     def _posts(self, hook: str, call_id: str, steps: list[tuple[int, dict[str, Any]]]) -> list[Post]:
         return [

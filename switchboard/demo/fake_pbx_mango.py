@@ -12,7 +12,7 @@ from typing_extensions import override
 from switchboard.demo.fake_pbx_dialects import Answer, Dialect, Post, RefusedError, originated
 
 if TYPE_CHECKING:
-    from switchboard.demo.fake_pbx import CallScript, Originated
+    from switchboard.demo.fake_pbx import CallScript, Connected, Originated
 
 _RING_BEFORE_S = 1
 
@@ -62,6 +62,18 @@ class MangoDialect(Dialect):
             raw=wish,
         )
         return command, '{"result":1000}'
+
+    @override
+    def connect(
+        self, method: str, path: str, headers: dict[str, str], raw: bytes, *, now: int
+    ) -> "Connected | None":
+        return None  # the manual has no such command
+
+    @override
+    def connecting(
+        self, command: "Connected", outward: "Originated | None", plan: "CallScript", now: int, hook: str
+    ) -> list[Post]:
+        return []
 
     @override
     def asking(self, call_id: str, from_: str, to: str, now: int, hook: str) -> Post | None:

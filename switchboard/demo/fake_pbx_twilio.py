@@ -14,10 +14,10 @@ from xml.etree import ElementTree as ET
 
 from typing_extensions import override
 
-from switchboard.demo.fake_pbx_dialects import Answer, Dialect, Post, RefusedError, originated
+from switchboard.demo.fake_pbx_dialects import Answer, Dialect, Post, RefusedError, connected, originated
 
 if TYPE_CHECKING:
-    from switchboard.demo.fake_pbx import CallScript, Originated
+    from switchboard.demo.fake_pbx import CallScript, Connected, Originated
 
 _E164 = re.compile(r"\+[1-9]\d{6,14}")
 _RING_BEFORE_S = 1
@@ -80,6 +80,64 @@ class TwilioDialect(Dialect):
             "direction": "outbound-api",
         }
         return command, json.dumps(body)
+
+    @override
+    def connect(
+        self, method: str, path: str, headers: dict[str, str], raw: bytes, *, now: int
+    ) -> "Connected | None":
+        found = re.fullmatch(rf"/2010-04-01/Accounts/{re.escape(self._sid)}/Calls/(CA\w+)\.json", path)
+        if method != "POST" or found is None:
+            return None
+        login = base64.b64encode(f"{self._sid}:{self._token}".encode()).decode()
+        if headers.get("Authorization") != f"Basic {login}":
+            raise _twilio_error(401, 20003, "Authenticate")
+        wish = dict(parse_qsl(raw.decode(), strict_parsing=True))
+        if not (wish.get("Twiml") or wish.get("Url") or wish.get("Status")):
+            raise _twilio_error(400, 21205, "Url parameter is required")
+        dial = ET.fromstring(wish["Twiml"]).find("./Dial")  # noqa: S314 - our own product's TwiML
+        target = dial[0] if dial is not None and len(dial) else None
+        if target is None or not target.text:
+            raise _twilio_error(400, 12200, "Schema validation warning")
+        marks = dict(parse_qsl(urlsplit(str(target.get("statusCallback"))).query))
+        return connected(
+            call_id=found[1],
+            agent_ext=target.text,
+            correlation_id=marks.get("corr"),
+            outbound=marks.get("dir") == "outbound",
+            raw={**wish, "leg": str(target.get("statusCallback"))},
+        )
+
+    @override
+    def connecting(
+        self, command: "Connected", outward: "Originated | None", plan: "CallScript", now: int, hook: str
+    ) -> list[Post]:
+        leg = str(command.raw["leg"])
+        child = {
+            "CallSid": f"{command.call_id[:-4]}beef",
+            "ParentCallSid": command.call_id,
+            "From": "+380441112233",
+            "To": f"client:{command.agent_ext}",
+            "Direction": "outbound-dial",
+        }
+        at = now + 1000 * plan.ring_s
+        steps = [(leg, now, {**child, "CallStatus": "ringing"})]
+        if not plan.agent_answers:
+            return self._posts([*steps, (leg, at, {**child, "CallStatus": "no-answer"})])
+        end = at + 1000 * plan.talk_s
+        steps += [
+            (leg, at, {**child, "CallStatus": "in-progress"}),
+            (leg, end, {**child, "CallStatus": "completed", "CallDuration": str(plan.talk_s)}),
+        ]
+        if outward is not None:
+            root = {
+                "CallSid": command.call_id,
+                "From": str(outward.caller_id),
+                "To": outward.to,
+                "Direction": "outbound-api",
+            }
+            status = str(outward.raw["StatusCallback"])
+            steps.append((status, end, {**root, "CallStatus": "completed", "CallDuration": str(plan.talk_s)}))
+        return self._posts(steps)
 
     @override
     def asking(self, call_id: str, from_: str, to: str, now: int, hook: str) -> Post | None:

@@ -3,6 +3,7 @@
 from switchboard.demo.fake_pbx import (
     Answer,
     CallScript,
+    Connected,
     Delivered,
     Delivery,
     FakePbx,
@@ -17,6 +18,7 @@ from switchboard.demo.fake_pbx import (
 __all__ = [
     "Answer",
     "CallScript",
+    "Connected",
     "Delivered",
     "Delivery",
     "FakePbx",
