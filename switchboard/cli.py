@@ -10,7 +10,7 @@ from typing import Any
 import click
 import structlog
 
-from switchboard import planning_cli
+from switchboard import planning_cli, simulate_cli
 from switchboard.settings import Settings, SettingsError, load, program_version
 
 
@@ -285,6 +285,7 @@ def admin_token(email: str, name: str) -> None:
 
 
 planning_cli.register(main, _settings)
+simulate_cli.register(main)
 
 
 if __name__ == "__main__":

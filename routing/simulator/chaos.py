@@ -70,6 +70,16 @@ def watched(seeds: Iterable[int]) -> Iterator[tuple[int, tuple[str, ...], int]]:
         yield seed, result.problems, result.events
 
 
+def watched_part(seeds: Iterable[int]) -> tuple[int, list[tuple[int, tuple[str, ...]]]]:
+    """(events of all, (seed, problems) of those that have some): `watched` for a worker process."""
+    events, wrong = 0, []
+    for seed, problems, count in watched(seeds):
+        events += count
+        if problems:
+            wrong.append((seed, problems))
+    return events, wrong
+
+
 def centre(seed: int) -> Scenario:
     """A random centre."""
     chance = stream_random(seed, "centre")

@@ -406,6 +406,7 @@ class Engine:
         desk = self.desks.by_id[action.agent_id]
         desk.items.add(live.item.id)
         desk.tally.units += action.weight / desk.load_max
+        desk.tally.units_ms += live.remaining * action.weight / desk.load_max
         if live.counted:
             tally.assignments += 1
             if self.teams[live.item.team_id or 0].settings.channel(live.item.channel).mode == "assign":

@@ -67,7 +67,8 @@ class QueueTally:
 @dataclass(slots=True, eq=False)
 class AgentTally:
     """One agent over the window. `busy_ms`: with anything in hand; `load_ms`: weight in hand times time;
-    `room_ms`: his whole load_max times the time he was there. `units`: what he was given, 1 for what fills him.
+    `room_ms`: his whole load_max times the time he was there. `units`: what he was
+    given, 1 for what fills him; `units_ms`: the handling of it, weighed likewise.
     """
 
     busy_ms: int = 0
@@ -75,6 +76,7 @@ class AgentTally:
     present_ms: int = 0
     room_ms: int = 0
     units: float = 0.0
+    units_ms: float = 0.0
     over_limit: int = 0
     since: int = 0
 
@@ -176,7 +178,7 @@ class Result:
 
     def jain(self, team_id: int | None = None) -> float | None:
         """Fairness of the work given out per hour there: 1 all the same, 1/n all to one."""
-        return jain(a.units / a.present_ms for a in self._agents(team_id) if a.present_ms > 0)
+        return jain(a.units_ms / a.present_ms for a in self._agents(team_id) if a.present_ms > 0)
 
     def _agents(self, team_id: int | None) -> list[AgentTally]:
         return [

@@ -1,0 +1,173 @@
+"""`switchboard simulate degenerate|reference|invariants`: the routing engine on a virtual clock, as tables.
+
+No database and no configuration takes part; replications run in several processes.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:  # every command would pay for importing these
+    from routing.simulator.degenerate import RowOutcome
+
+_SEED = click.option("--seed", type=int, help="of everything drawn; default a fresh one, which is printed")
+_JSON = click.option("--json", "as_json", is_flag=True, help="the data as JSON")
+_WORKERS = click.option(
+    "--processes", type=click.IntRange(1, 64), default=min(os.cpu_count() or 1, 8), show_default=True
+)
+
+
+def register(main: click.Group) -> None:
+    """Add the commands to the program's group `simulate`."""
+    simulate = main.commands.get("simulate")
+    if not isinstance(simulate, click.Group):
+        simulate = click.Group("simulate", help="Play traffic through the routing engine on a virtual clock.")
+        main.add_command(simulate)
+    simulate.add_command(degenerate_command)
+    simulate.add_command(reference_command)
+    simulate.add_command(invariants_command)
+
+
+@click.command("degenerate")
+@_SEED
+@click.option("--replications", type=click.IntRange(8, 100), default=20, show_default=True)
+@click.option("--arrivals", type=click.IntRange(1_000, 10_000_000), default=55_000, show_default=True)
+@click.option("--warmup", type=click.IntRange(0), help="arrivals not counted; default an eleventh")
+@click.option("--rows", "wanted", help="some of them: D1,D2b")
+@_WORKERS
+@_JSON
+def degenerate_command(
+    seed: int | None, replications: int, arrivals: int, warmup: int | None, wanted: str | None,
+    processes: int, as_json: bool,
+) -> None:  # fmt: skip
+    """Settings with a known answer (D1-D8) beside Erlang's formulas; fails if one differs."""
+    from routing.simulator import degenerate
+
+    known = list(degenerate.rows())
+    chosen = _chosen(wanted, known)
+    seed = _fresh(seed)
+    skipped = arrivals // 11 if warmup is None else warmup
+    if skipped >= arrivals:
+        raise click.BadParameter("nothing is left to count", param_hint="--warmup")
+    done: list[RowOutcome] = []
+    if not as_json:
+        click.echo(
+            f"seed {seed}, {replications} replications of {arrivals} arrivals, the first {skipped} not counted"
+        )
+    with _mapper(processes) as mapper:
+        for outcome in degenerate.examine(
+            chosen, seed, replications=replications, arrivals=arrivals, warmup=skipped, mapper=mapper
+        ):
+            done.append(outcome)
+            if not as_json:
+                _show_row(outcome)
+    passed = all(o.passed for o in done)
+    if as_json:
+        data = {"seed": seed, "passed": passed, "rows": [o.as_data() for o in done]}
+        click.echo(json.dumps(data, indent=1))
+    else:
+        click.echo(f"\n{sum(o.passed for o in done)} of {len(done)} rows passed")
+    sys.exit(0 if passed else 1)
+
+
+def _chosen(wanted: str | None, known: list[str]) -> list[str]:
+    if wanted is None:
+        return known
+    chosen: list[str] = []
+    for name in (part.strip() for part in wanted.split(",")):
+        fitting = [row for row in known if name and (row == name or row[:-1] == name)]
+        # D7, Little's law, is a figure of every row.
+        fitting = fitting or (known if name == "D7" else [])
+        if not fitting:
+            raise click.BadParameter(f"no row {name!r}; there are {', '.join(known)}", param_hint="--rows")
+        chosen += [row for row in fitting if row not in chosen]
+    return chosen
+
+
+def _show_row(outcome: "RowOutcome") -> None:
+    click.echo(f"\n{outcome.row.id}  {outcome.row.title}")
+    click.echo(
+        f"  {'figure':<38} {'theory':>10} {'simulated':>10} {'+- 95 %':>9} {'wide':>6} {'off':>6}   (mean as drawn)"
+    )
+    for v in outcome.verdicts:
+        theory = v.expected.theory
+        wide = f"{100 * v.half_width / abs(theory):.1f}%" if theory else ""
+        click.echo(
+            f"  {v.expected.figure:<36} {v.expected.rule.value[0]:>1} {theory:>10.5g} {v.mean:>10.5g}"
+            f" {v.half_width:>9.2g} {wide:>6} {_distance(v.distance):>6}   {v.plain:<10.5g}"
+            f" {'ok' if v.passed else 'FAILED: ' + v.why}"
+        )
+
+
+def _distance(se: float) -> str:
+    return f"{se:+.1f}" if abs(se) < 1000 else ""
+
+
+@click.command("reference")
+@_SEED
+@click.option(
+    "--days", type=click.IntRange(1, 60), default=5, show_default=True, help="simulated working days"
+)
+@_WORKERS
+@_JSON
+def reference_command(seed: int | None, days: int, processes: int, as_json: bool) -> None:
+    """The reference centre: service targets of the engine beside priority-then-FIFO and round robin."""
+    from routing.simulator import reference
+
+    seed = _fresh(seed)
+    with _mapper(processes) as mapper:
+        report = reference.compare(seed, days=days, mapper=mapper)
+    click.echo(json.dumps(report.as_data(), indent=1) if as_json else "\n".join(report.lines()))
+
+
+@click.command("invariants")
+@_SEED
+@click.option("--seeds", type=click.IntRange(1, 1_000_000), default=10_000, show_default=True)
+@_WORKERS
+@_JSON
+def invariants_command(seed: int | None, seeds: int, processes: int, as_json: bool) -> None:
+    """Random centres with everything going wrong, watched at every instant; fails if an invariant does."""
+    from routing.simulator import chaos
+
+    first = _fresh(seed) * 1_000_000
+    size = 100
+    parts = [range(i, min(i + size, first + seeds)) for i in range(first, first + seeds, size)]
+    events = 0
+    wrong: list[dict[str, Any]] = []
+    with ProcessPoolExecutor(processes) as pool:
+        for count, problems in pool.map(chaos.watched_part, parts):
+            events += count
+            wrong += [{"seed": s, "problems": list(p)} for s, p in problems]
+    if as_json:
+        click.echo(
+            json.dumps({"first_seed": first, "seeds": seeds, "events": events, "wrong": wrong}, indent=1)
+        )
+    else:
+        click.echo(f"{seeds} random centres from seed {first}, {events} events, {len(wrong)} with problems")
+        for entry in wrong[:10]:
+            click.echo(f"  seed {entry['seed']}: {entry['problems'][0]}")
+    sys.exit(1 if wrong else 0)
+
+
+def _fresh(seed: int | None) -> int:
+    return int.from_bytes(os.urandom(3)) if seed is None else seed
+
+
+@contextmanager
+def _mapper(processes: int) -> Iterator[Callable[[Any, Iterable[Any]], Iterator[Any]]]:
+    """`map` over a pool of processes, in order."""
+    if processes == 1:
+        yield map
+        return
+    with ProcessPoolExecutor(processes) as pool:
+
+        def spread(play: Any, tasks: Iterable[Any]) -> Iterator[Any]:
+            return pool.map(play, tasks)
+
+        yield spread
