@@ -58,6 +58,7 @@ class TelephonyChannel(Channel):
             "auth_token?": "twilio: signs webhooks and opens the API",
             "sip_domain?": "twilio: agents' SIP domain; without it extensions are client names",
             "default_queue?": "twilio: queue for calls that routing does not direct",
+            "callback_offer?": "twilio: said before the queue, such as: press 1 and we call you back at your turn",
             "fallback_number?": "twilio: number to dial for calls that routing does not direct",
             "ring_seconds?": "twilio: how long an agent's phone rings, 5 to 120; 20 if empty",
             "api_base?": "twilio, mango: address of the API, without a slash at the end",

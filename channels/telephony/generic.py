@@ -115,6 +115,8 @@ class GenericVendor(vendor.Vendor):
                 }
             if decision.customer_name is not None:
                 answer["customer"] = {"name": decision.customer_name}
+                if decision.vip:
+                    answer["customer"]["vip"] = True
         return HttpAnswer(
             status=200, body=json.dumps(answer, ensure_ascii=False), content_type="application/json"
         )

@@ -427,7 +427,16 @@ def _route(hook: str, decision: CallDecision | None, inbox: InboxConfig) -> str:
     if fallback is not None and (decision is None or decision.queue is None):
         marks = {"side": "agent", "dir": "inbound"}
         return _dial(_noun("Number", fallback, f"{hook}/leg", marks), None, f"{hook}/dialed", inbox)
-    return _enqueue(hook, decision.queue if decision is not None else None, inbox)
+    waiting = _enqueue(hook, decision.queue if decision is not None else None, inbox)
+    offer = vendor.setting(inbox, "callback_offer")
+    if offer is None:
+        return waiting
+    # Who presses the key hangs up and keeps his place; who does not simply waits.
+    wish = quoteattr(f"{hook}/wish")
+    return (
+        f'<Gather numDigits="1" timeout="4" action={wish} method="POST">{_say(offer, inbox.language)}</Gather>'
+        f"{waiting}"
+    )
 
 
 def _address(ext: str, inbox: InboxConfig) -> tuple[str, str]:
