@@ -101,6 +101,7 @@ def _first_words(turn: Turn, said: Said) -> None:
     if asks_person(turn, said):
         turn.set(substance=True)
         turn.hand_off("asked_for_person", turn.phrase("person"))
+        turn.tell_wait()
     elif asks_callback(turn, said):
         enter(turn, flow.callback or flow.start)
     elif (
@@ -299,7 +300,8 @@ def _person(turn: Turn) -> None:
     if turn.state.holds:
         turn.set(substance=True)
         turn.hand_off("asked_for_person", turn.phrase("person"))
+        turn.tell_wait()
     else:
         turn.say(turn.phrase("person_already"))
-        turn.flush()
+        turn.tell_wait()
         turn.set(status="ended")

@@ -21,6 +21,7 @@ def hear(turn: Turn, heard: Input) -> None:
         elif heard.command in RESTART or heard.command in PERSON_COMMANDS:
             turn.say(turn.phrase("person_already"))
             turn.flush(turn.callback_row())
+            turn.tell_wait(offer=False)
         return
     if not isinstance(heard, Pressed):
         return
@@ -29,6 +30,7 @@ def hear(turn: Turn, heard: Input) -> None:
     if value == PERSON:
         turn.say(turn.phrase("person_already"))
         turn.flush(turn.callback_row())
+        turn.tell_wait(offer=False)
     elif value == CALLBACK and turn.flow.callback is not None:
         _small_dialog(turn, turn.flow.callback)
     elif (value == ASAP or value.startswith(SLOT_PREFIX)) and turn.flow.callback is not None:

@@ -14,7 +14,7 @@ from bots.flow_checks import PLACE, mark_of
 from bots.language import plain
 from bots.phrases import LANGUAGE_NAMES, PHRASES
 from bots.slots import is_open
-from bots.turns import Action, Buttons, Change, End, Facts, HandOff, Say, State
+from bots.turns import Action, Buttons, Change, End, Facts, HandOff, Say, State, TellWait
 from crm_core.envelope import Button
 from routing.business_time import Calendar
 
@@ -231,6 +231,14 @@ class Turn:
                 request=request,
             )
         )
+
+    def tell_wait(self, *, offer: bool = True) -> None:
+        """Say how long the wait for a person will be; in closed hours the opening was named already. `offer`: with a
+        callback instead, where the wait is long.
+        """
+        self.flush()
+        if self.is_open():
+            self.actions.append(TellWait(buttons=self.callback_row() if offer else ()))
 
     def _farewell_rows(self, *, closed: bool, refine: bool) -> Buttons:
         rows: list[tuple[Button, ...]] = []

@@ -175,10 +175,19 @@ class HandOff:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TellWait:
+    """Say how long the wait for a person is, if he really waits and something honest can be said. `buttons` are for a
+    wait that is long: a callback instead.
+    """
+
+    buttons: Buttons = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class End:
     """The dialog is over and so is the inquiry, with this outcome."""
 
     outcome: str
 
 
-Action = Say | Change | AddPhone | Book | HandOff | End
+Action = Say | Change | AddPhone | Book | HandOff | TellWait | End

@@ -12,7 +12,7 @@ from sqlalchemy import select, update
 
 from bots.flow import Flow
 from bots.language import is_substantive
-from bots.turns import Action, AddPhone, Book, Booked, Change, End, HandOff, NotBooked, Say, State
+from bots.turns import Action, AddPhone, Book, Booked, Change, End, HandOff, NotBooked, Say, State, TellWait
 from crm_core import contacts, inquiries, messages
 from crm_core.db.uow import UnitOfWork
 from crm_core.envelope import IdentityClaim, IdentityKind
@@ -54,6 +54,8 @@ async def carry_out(
                 outcome = await _book(uow, action, current, dedupe)
             case HandOff():
                 await _hand_off(uow, action, current)
+            case TellWait():
+                await _tell_wait(uow, flow, state.language, action, current)
             case End():
                 current.inquiry = await inquiries.change(
                     uow, current.inquiry["id"], {"status": "solved", "outcome": action.outcome}, actor="bot"
@@ -73,6 +75,19 @@ async def say(uow: UnitOfWork, flow: Flow, language: str, words: Say, current: C
         buttons=words.buttons,
         automatic=True,
     )
+
+
+async def _tell_wait(uow: UnitOfWork, flow: Flow, language: str, wanted: TellWait, current: Current) -> None:
+    """About three minutes, fourth in line: only while he really waits, and nothing that nobody can know."""
+    from routing import expected_wait, wait_text
+
+    wait = await expected_wait.of_inquiry(uow.conn, current.inquiry["id"], uow.now)
+    if wait is None:
+        return
+    text = wait_text.wait_text(wait, language, callback=bool(wanted.buttons))
+    if text:
+        buttons = wanted.buttons if wait.offers_callback else ()
+        await say(uow, flow, language, Say(text=text, buttons=buttons), current)
 
 
 async def _change(uow: UnitOfWork, wanted: Change, current: Current) -> None:

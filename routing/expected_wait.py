@@ -13,9 +13,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.selectable import Select
 
 from crm_core.clock import HOUR, MINUTE
+from crm_core.db.uow import read_row
 from crm_core.schema import agent, call, inbox, team_member
 from routing import handle_time, store
-from routing.model import Channel, Item
+from routing.model import Channel, Item, ItemState
 from routing.schema import agent_lane, agent_slot, agent_state, assignment, lane, queue_entry, work_item
 from routing.settings import ChannelSettings, TeamSettings
 from routing.wait_model import Facts, Staff, Wait, expected
@@ -83,6 +84,19 @@ async def for_item(conn: AsyncConnection, item: Item, now: int) -> Wait:
     ahead = await _ahead(conn, [int(i) for i in found], before=item)
     staff = await _staff(conn, who, item.team_id, item.channel, context.settings, now)
     return expected(await _facts(conn, context, item.team_id, item.channel, now, ahead=ahead, staff=staff))
+
+
+async def of_inquiry(conn: AsyncConnection, inquiry_id: int, now: int) -> Wait | None:
+    """The wait that is still before the customer of an inquiry; None if nobody is waited for."""
+    row = await read_row(
+        conn,
+        select(work_item).where(
+            work_item.c.source_kind == "inquiry",
+            work_item.c.source_id == inquiry_id,
+            work_item.c.state == ItemState.WAITING,
+        ),
+    )
+    return None if row is None else await for_item(conn, Item.from_row(row), now)
 
 
 @dataclass(frozen=True, slots=True)
