@@ -194,6 +194,7 @@ class _Hook:
             agent_name=found.agent_name,
             queue=found.queue,
             customer_name=found.customer_name,
+            vip=found.vip,
         )
 
     async def _not_proven(self, body: bytes, reason: str) -> web.Response:

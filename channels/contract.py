@@ -79,6 +79,7 @@ class CallDecision:
     agent_name: str | None = None
     queue: str | None = None
     customer_name: str | None = None
+    vip: bool = False  # to be announced as one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -244,7 +244,7 @@ def _take(interrupts: frozenset[str], up_to: tuple[tuple[str, int], ...], *, in_
     """One more place in use, if there is one left and what may not be interrupted leaves room."""
     other = agent_slot.alias("other")
     blocking = (
-        select(func.coalesce(func.sum(_blocking_load(dict(up_to), other)), 0))
+        select(func.coalesce(func.sum(blocking_load(dict(up_to), other)), 0))
         .where(other.c.agent_id == _agent, *(other.c.channel != c for c in sorted(interrupts)))
         .scalar_subquery()
     )
@@ -266,7 +266,7 @@ def _take(interrupts: frozenset[str], up_to: tuple[tuple[str, int], ...], *, in_
     )
 
 
-def _blocking_load(up_to: Mapping[str, int], slot: FromClause) -> Any:
+def blocking_load(up_to: Mapping[str, int], slot: FromClause) -> Any:
     """What a slot's load weighs against a channel: as many units as it may interrupt do not count."""
     if not up_to:
         return slot.c.load

@@ -7,21 +7,22 @@ from sqlalchemy import and_, case, exists, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from crm_core.envelope import Envelope, IdentityKind
-from crm_core.schema import agent, contact, identity, inbox, team_member
+from crm_core.schema import agent, contact, identity, inbox, team, team_member
+from routing import capacity, store
 from routing.model import Channel
 from routing.schema import agent_slot, agent_state
-from routing.settings import DEFAULT_CHANNELS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallTarget:
-    """Whom the call is for. `manager`: it is the contact's own manager."""
+    """Whom the call is for. `manager`: it is the contact's own manager; `vip`: to be announced as one."""
 
     agent_id: int
     agent_ext: str | None
     agent_name: str
     customer_name: str | None = None
     manager: bool = False
+    vip: bool = False
     queue: str | None = None
 
 
@@ -40,7 +41,7 @@ async def where_to_send_call(
         caller = (
             (
                 await conn.execute(
-                    select(contact.c.id, contact.c.name, contact.c.manager_id)
+                    select(contact.c.id, contact.c.name, contact.c.manager_id, contact.c.vip)
                     .join(identity, identity.c.contact_id == contact.c.id)
                     .where(
                         identity.c.kind == "phone",
@@ -55,10 +56,13 @@ async def where_to_send_call(
             .first()
         )
     manager_id = caller["manager_id"] if caller else None
-    rules = DEFAULT_CHANNELS[Channel.VOICE]
+    settings = await conn.scalar(
+        select(team.c.settings).join(inbox, inbox.c.team_id == team.c.id).where(inbox.c.id == inbox_config.id)
+    )
+    rules = store.settings_of(settings)[0].channel(Channel.VOICE)
     voice, others = agent_slot.alias("voice"), agent_slot.alias("others")
     blocking = (
-        select(func.coalesce(func.sum(others.c.load), 0))
+        select(func.coalesce(func.sum(capacity.blocking_load(rules.interrupts_up_to, others)), 0))
         .where(others.c.agent_id == agent.c.id, others.c.channel.not_in(sorted(rules.interrupts)))
         .correlate(agent)
         .scalar_subquery()
@@ -96,6 +100,7 @@ async def where_to_send_call(
     return CallTarget(
         agent_id=row["id"], agent_ext=row["extension"], agent_name=row["name"],
         customer_name=caller["name"] if caller else None, manager=row["id"] == manager_id,
+        vip=bool(caller and caller["vip"]),
     )  # fmt: skip
 
 

@@ -78,6 +78,23 @@ async def test_a_call_goes_to_the_manager_then_to_the_longest_idle(
     assert await target(db, "+380441234567", box) is None
 
 
+async def test_a_call_may_interrupt_one_chat_where_the_team_allows_it(db: Database) -> None:
+    allowed = {"channels": {"voice": {"interrupts_up_to": {"chat": 1}}}}
+    team_id = await desk.a_team(db, settings=allowed)
+    box = await desk.an_inbox(db, "telephony", team_id)
+    olena = await desk.an_agent(db, "Olena", team_id, extension="101")
+    for _ in range(2):
+        assert await target(db, None, box) == ("101", False), "with one chat at most"
+        chat = await desk.arrives(db, team_id=team_id, channel="webchat")
+        assert (await desk.open_offers(db, chat.id))[0]["agent_id"] == olena
+    assert await target(db, None, box) is None, "two chats are not interrupted"
+    await desk.set_team(db, team_id, {})
+    async with db.transaction() as uow:
+        await items.finish(uow, "inquiry", chat.source_id, "closed")
+    assert await target(db, None, box) is None, "by itself a call interrupts no chat"
+
+
+
 async def test_the_wall_counts_what_is_open(db: Database, frozen: MovableClock) -> None:
     team_id = await desk.a_team(db)
     frozen.advance(-90_000)
