@@ -14,10 +14,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from crm_core.clock import MINUTE, to_iso
 from crm_core.db.uow import Row, UnitOfWork, read_rows
-from crm_core.errors import NotFound
+from crm_core.errors import Invalid, NotFound
 from crm_core.events import Audience, DomainEvent
 from crm_core.jobs import NewJob
-from crm_core.schema import agent, notification, notification_line
+from crm_core.schema import agent, inbox, notification, notification_line, setting
 
 MAIL_JOB = "notice.mail"
 #: the setting that names the email inbox by which notices are mailed
@@ -150,6 +150,42 @@ async def mark_all_read(uow: UnitOfWork, agent_id: int, up_to: int | None = None
     return int(done.rowcount)
 
 
+async def want_mail(uow: UnitOfWork, agent_id: int, *, wanted: bool) -> None:
+    """Whether this person's notices are mailed as well."""
+    row = await uow.row(uow.lock(select(agent.c.settings).where(agent.c.id == agent_id)))
+    if row is None:
+        raise NotFound(f"no agent {agent_id}")
+    await uow.execute(
+        update(agent).where(agent.c.id == agent_id).values(settings={**row["settings"], WANTS_MAIL: wanted})
+    )
+
+
+async def mail_inbox(conn: AsyncConnection) -> int | None:
+    """The inbox by which notices are mailed, if one is named."""
+    stored = await conn.scalar(select(setting.c.value).where(setting.c.key == MAIL_INBOX))
+    return int(stored) if stored else None
+
+
+async def set_mail_inbox(uow: UnitOfWork, inbox_id: int | None, *, actor: str) -> None:
+    """Name the email inbox by which notices are mailed, or none. Raises Invalid (bad_mail_inbox)."""
+    known = select(inbox.c.id).where(inbox.c.id == inbox_id, inbox.c.channel == "email")
+    if inbox_id is not None and await uow.scalar(known) is None:
+        raise Invalid(
+            f"{inbox_id} is no email inbox", code="bad_mail_inbox",
+            params={"errors": [{"loc": ["body", "inbox_id"], "msg": "not an email inbox"}]},
+        )  # fmt: skip
+    # Not null: JSON null and no row would be two ways to say the same.
+    value = inbox_id or 0
+    if await uow.insert_new(setting, {"key": MAIL_INBOX, "value": value}, key=["key"]) is None:
+        await uow.execute(update(setting).where(setting.c.key == MAIL_INBOX).values(value=value))
+    await uow.emit(
+        DomainEvent(
+            kind="notification.inbox_changed", subject_kind="inbox", subject_id=inbox_id or 0, actor=actor,
+            payload={"inbox_id": inbox_id},
+        )
+    )  # fmt: skip
+
+
 async def _tell_read(uow: UnitOfWork, agent_id: int, what: Mapping[str, Any]) -> None:
     """The person's other screens take it off too."""
     await uow.emit(
@@ -207,4 +243,15 @@ def view(row: Row, lines: Sequence[Row], texts: Sequence[str]) -> dict[str, Any]
     }
 
 
-__all__ = ["Line", "lines_of", "mark_all_read", "mark_read", "tell", "unread", "view"]
+__all__ = [
+    "Line",
+    "lines_of",
+    "mail_inbox",
+    "mark_all_read",
+    "mark_read",
+    "set_mail_inbox",
+    "tell",
+    "unread",
+    "view",
+    "want_mail",
+]

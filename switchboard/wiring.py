@@ -25,7 +25,17 @@ from routing.planning import runs as planning_runs
 from routing.sla import service as sla_service
 from routing.sla import sweeper as sla_sweeper
 from switchboard.settings import Settings
-from workers import calendar_feeds, delivery, dialling, fetch, housekeeping, inbound, set_up, webhooks
+from workers import (
+    calendar_feeds,
+    delivery,
+    dialling,
+    fetch,
+    housekeeping,
+    inbound,
+    notices,
+    set_up,
+    webhooks,
+)
 from workers.sweepers import Sweep
 
 #: in this order: clocks first, because routing orders by their deadlines; bots before routing, because what a dialog
@@ -59,6 +69,7 @@ def jobs() -> JobRegistry:
         bots,
         sla_service,
         webhooks,
+        notices,
         planning_runs,
         calendar_feeds,
     ):

@@ -56,6 +56,25 @@ class ReadOut(Out):
     read: int
 
 
+class MailIn(In):
+    wanted: bool
+
+
+class MailOut(Out):
+    wanted: bool
+    inbox_id: Annotated[
+        int | None, Field(description="by which inbox; null: none is named, nothing is mailed")
+    ]
+
+
+class MailInboxIn(In):
+    inbox_id: RowId | None
+
+
+class MailInboxOut(Out):
+    inbox_id: int | None
+
+
 class PageOut(Out):
     id: int
     team_id: int | None
@@ -134,6 +153,20 @@ async def read_one(call: Call, uow: UnitOfWork, id: RowId) -> Annotated[Data, No
     """I have seen this one."""
     row = await notices.mark_read(uow, call.actor.agent_id, id)
     return (await _with_lines(call, uow.conn, [row]))[0]
+
+
+@routes.put("/me/notifications/mail")
+async def want_mail(call: Call, uow: UnitOfWork, body: MailIn) -> Annotated[Data, MailOut]:
+    """Have my notices mailed too, at the end of their minute, or not any more."""
+    await notices.want_mail(uow, call.actor.agent_id, wanted=body.wanted)
+    return {"wanted": body.wanted, "inbox_id": await notices.mail_inbox(uow.conn)}
+
+
+@routes.put("/notifications/mail-inbox", role="admin")
+async def set_mail_inbox(call: Call, uow: UnitOfWork, body: MailInboxIn) -> Annotated[Data, MailInboxOut]:
+    """The email inbox by whose account notices are mailed; null: none are."""
+    await notices.set_mail_inbox(uow, body.inbox_id, actor=call.actor.label)
+    return {"inbox_id": body.inbox_id}
 
 
 def _page(row: Any) -> Data:

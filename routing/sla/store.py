@@ -139,7 +139,7 @@ _CURRENT = _loading(
     lock=True,
 )
 # A clock is only ever locked under its inquiry: what holds the inquiries needs no lock of its own.
-_DUE = _loading(sla_clock.c.next_fire_at <= bindparam("now", required=True), lock=False)
+_DUE = _loading(_IS_LIVE, sla_clock.c.next_fire_at <= bindparam("now", required=True), lock=False)
 
 
 async def load(uow: UnitOfWork, inquiry_ids: Sequence[int], *, everything: bool = False) -> dict[int, Stored]:
