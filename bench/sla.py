@@ -159,7 +159,7 @@ async def fires(g: Ground, clocks: int) -> dict[str, float]:
         nth = select(sla_clock.c.next_fire_at).where(sla_clock.c.next_fire_at.is_not(None))
         at = await conn.scalar(nth.order_by(sla_clock.c.next_fire_at).offset(clocks - 1).limit(1))
         before_events = await conn.scalar(select(func.count()).select_from(sla_event))
-    g.clock.at = int(at)
+    g.clock.at = int(at or 0)
     before, started = snapshot(g.trees), time.monotonic()
     await sweeper.sweep(g.db)
     passed = time.monotonic() - started
@@ -332,14 +332,15 @@ async def run(args: argparse.Namespace) -> dict[str, Any]:
                 "clocks": 3 * g.tickets,
                 "fill_s": round(filled, 1),
             }
-            for name, part in (
+            parts: tuple[tuple[str, Callable[[], Awaitable[dict[str, float]]]], ...] = (
                 ("looking", lambda: looks(g)),
                 ("idling", lambda: idle(g, args.seconds)),
                 ("changing", lambda: events(g, 300)),
                 ("firing", lambda: fires(g, args.fire)),
                 ("firing in time", lambda: lags(g, args.rate, args.seconds)),
                 ("new hours", lambda: recomputes(g, args.recompute)),
-            ):
+            )
+            for name, part in parts:
                 say(f"{size}: {name} …")
                 result |= await part()
             report["sizes"].append(result)
