@@ -301,12 +301,12 @@ def _show_replay(answer: dict[str, Any]) -> None:
                 *(
                     _number(side[name], 1) if side else "-"
                     for side in (a["as_it_was"], a["changed"])
-                    for name in ("units", "busy_pct")
+                    for name in ("work_h", "busy_pct")
                 ),
             ]
             for a in team["agents"]
         ]
-        heads = ["  agent", "handled", "as it was: loads", "busy %", "changed: loads", "busy %"]
+        heads = ["  agent", "handled", "as it was: work h", "busy %", "changed: work h", "busy %"]
         click.echo(table(heads, rows))
     show_notes(answer["notes"])
 

@@ -257,8 +257,10 @@ def _intervals(
         coming: dict[str, float] = {}
         for channel, learned in profiles.items():
             expected = learned.expect(bin_)
-            coming[channel], basis[channel] = expected.arrivals, expected.basis
-            load = expected.arrivals
+            # The half-hour that runs brings at least what it has brought; what of that waits is in the backlog.
+            came = _came(record.counts.get((team_id, channel), {}), bin_) - pending[channel]
+            load = max(expected.arrivals, came)
+            coming[channel], basis[channel] = load, expected.basis
             if not is_open and channel != Channel.CALLBACK:
                 any_parked = any_parked or (load > 0 and channel != Channel.VOICE)
                 # Nobody holds a line until the morning: a call outside the hours is not served later.
@@ -275,6 +277,10 @@ def _intervals(
             )  # fmt: skip
         shown.append(_interval(bin_, context, mine, needs, coming, basis, is_open=is_open, wish=wish))
     return shown, any_parked
+
+
+def _came(quarters: Mapping[int, int], bin_: HalfHour) -> int:
+    return sum(quarters.get(q, 0) for q in range(bin_.start, bin_.end, history.QUARTER_MS))
 
 
 def _from_pending(

@@ -63,9 +63,12 @@ class AgentRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Material:
-    """Everything a what-if needs. `requests` from `LEAD_MS` before the period on, in order."""
+    """Everything a what-if needs. `requests` from `LEAD_MS` before the period on, in order. `until`: how far presence
+    is known, and how long those who are added stay at the latest.
+    """
 
     period: Period
+    until: int
     teams: tuple[TeamRow, ...]
     agents: tuple[AgentRow, ...]
     requests: tuple[PastRequest, ...]
@@ -90,15 +93,14 @@ async def gather(
         )
     period = Period(period.start, min(period.end, now))
     whole = Period(period.start - LEAD_MS, period.end)
+    there_until = min(period.end + TAIL_MS, now)
     found = await history.read(db, whole, team_id=team_id, at_most=at_most)
     async with db.reading() as conn:
         teams = await _teams(conn)
         if team_id is not None and team_id not in {t.id for t in teams}:
             raise NotFound(f"no team {team_id}", params={"team_id": team_id})
         who = [p for p in await roster.people(conn, now) if team_id is None or team_id in p.teams]
-        there = await attendance.recorded(
-            conn, Period(whole.start, min(period.end + TAIL_MS, now)), [p.id for p in who]
-        )
+        there = await attendance.recorded(conn, Period(whole.start, there_until), [p.id for p in who])
         answers = await _answers(conn, whole)
     known = {t.id for t in teams}
     kept = [r for r in found if r.team_id in known and r.outcome != Outcome.WITHDRAWN]
@@ -111,7 +113,9 @@ async def gather(
     if not there:
         notes.append(note("presence_unknown"))
         calendars = {t.id: store.calendar_of(t.calendar) for t in teams}
-        there = {p.id: _by_calendar(p, calendars, whole) for p in who if p.plannable}
+        there = {
+            p.id: _by_calendar(p, calendars, Period(whole.start, there_until)) for p in who if p.plannable
+        }
     elif len(there) < len(who):
         silent = sum(1 for p in who if p.plannable and p.id not in there)
         if silent:
@@ -130,7 +134,12 @@ async def gather(
             )
         )  # fmt: skip
     return Material(
-        period=period, teams=teams, agents=tuple(agents), requests=tuple(kept), notes=tuple(notes)
+        period=period,
+        until=there_until,
+        teams=teams,
+        agents=tuple(agents),
+        requests=tuple(kept),
+        notes=tuple(notes),
     )
 
 
@@ -145,7 +154,7 @@ async def check(conn: AsyncConnection, change: Change, *, team_id: int | None, n
         if team_id is None or team_id in p.teams
     )
     scenario(
-        Material(period=Period(now, now + 1), teams=teams, agents=agents, requests=()),
+        Material(period=Period(now, now + 1), until=now + 1, teams=teams, agents=agents, requests=()),
         (),
         change,
         name="check",
@@ -168,7 +177,7 @@ def _by_calendar(
     person: roster.Person, calendars: Mapping[int, Calendar | None], whole: Period
 ) -> Attendance:
     first = calendars.get(min(person.teams))
-    return attendance.of_calendar(person.shifts or first, Period(whole.start, whole.end + TAIL_MS))
+    return attendance.of_calendar(person.shifts or first, whole)
 
 
 # --- how agents answer offers
@@ -374,7 +383,7 @@ def _with(row: AgentRow, material: Material, wish: AgentWish, path: str) -> Agen
     if wish.teams is not None:
         teams = frozenset(_team_id(material, t, f"{path}.teams") for t in wish.teams)
     there = row.attendance
-    whole = Period(material.period.start - LEAD_MS, material.period.end + TAIL_MS)
+    whole = Period(material.period.start - LEAD_MS, material.until)
     if wish.works == "always":
         there = attendance.of_calendar(None, whole)
     elif wish.works == "team_hours":

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import Any
 
+from crm_core.clock import HOUR
 from crm_core.errors import Invalid
 from routing import store
 from routing.planning.change import Change
@@ -93,7 +94,7 @@ def _answer(material: Material, sides: Sides, seeds: Sequence[int], drawn: int) 
         notes.append(note("handle_time_drawn", n=drawn, of=material.counted))
     real = {a.id for a in material.agents}
     for agent_id, name in sides.names.items():
-        if agent_id not in real and not any(r.agents[agent_id].units for r in sides.changed):
+        if agent_id not in real and not any(r.agents[agent_id].units_ms for r in sides.changed):
             notes.append(note("added_idle", name=name))
     teams = []
     for team in material.teams:
@@ -240,10 +241,19 @@ def _half_width(rows: Sequence[Mapping[str, float | int | None]]) -> Figures:
 def _on_calibration(channel: str, row: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Whether the simulated baseline is far from the record."""
     recorded, simulated = row["recorded"], row["as_it_was"]
-    a, b = recorded["service_level_pct"], simulated["service_level_pct"]
-    if a is None or b is None or recorded["offered"] < _FEW or abs(a - b) <= TOLERABLE_POINTS:
+    if recorded["offered"] < _FEW:
         return []
-    return [note("baseline_differs", channel=channel, recorded=round(a, 1), simulated=round(b, 1))]
+    a, b = recorded["service_level_pct"], simulated["service_level_pct"]
+    if a is not None and b is not None and abs(a - b) > TOLERABLE_POINTS:
+        return [note("baseline_differs", channel=channel, recorded=round(a, 1), simulated=round(b, 1))]
+    if abs(recorded["answered"] - simulated["answered"]) * 100 > TOLERABLE_POINTS * recorded["offered"]:
+        return [
+            note(
+                "baseline_answers_differ", channel=channel, of=recorded["offered"],
+                recorded=recorded["answered"], simulated=round(simulated["answered"]),
+            )
+        ]  # fmt: skip
+    return []
 
 
 # --- people
@@ -259,7 +269,9 @@ def _fairness(material: Material, sides: Sides, team_id: int) -> dict[str, float
 
 
 def _agents(material: Material, sides: Sides, team_id: int) -> list[dict[str, Any]]:
-    """Load of each agent of a team. `units`: 1 for what fills him; `busy_pct`: with anything in hand, of his time."""
+    """Load of each agent of a team. `work_h`: the handling he was given, weighed (an hour of what fills half of him
+    counts half an hour); `busy_pct`: with anything in hand, of his time.
+    """
     units = _recorded_units(material)
     handled: dict[int, int] = {}
     for r in _counted(material):
@@ -279,7 +291,7 @@ def _agents(material: Material, sides: Sides, team_id: int) -> list[dict[str, An
             "agent": {"id": i if i in real else None, "name": sides.names[i]},
             "recorded": None
             if i not in real
-            else {"handled": handled.get(i, 0), "units": round(units.get(i, 0.0), 2)},
+            else {"handled": handled.get(i, 0), "work_h": round(units.get(i, 0.0) / HOUR, 2)},
             "as_it_was": _of_agent(sides.as_it_was, i),
             "changed": _of_agent(sides.changed, i),
         }
@@ -293,7 +305,7 @@ def _of_agent(results: Iterable[Result], agent_id: int) -> dict[str, float | Non
         return None
     present = sum(t.present_ms for t in mine)
     return {
-        "units": round(sum(t.units for t in mine) / len(mine), 2),
+        "work_h": round(sum(t.units_ms for t in mine) / len(mine) / HOUR, 2),
         "busy_pct": round(100 * sum(t.busy_ms for t in mine) / present, 1) if present else None,
     }
 
@@ -303,13 +315,14 @@ def _counted(material: Material) -> Iterable[PastRequest]:
 
 
 def _recorded_units(material: Material) -> dict[int, float]:
-    """What each agent was given in the period, in units of his whole capacity."""
+    """The handling that each agent was given in the period, ms, weighed by how much of him it takes."""
     settings = {t.id: store.settings_of(t.settings)[0] for t in material.teams}
     units: dict[int, float] = {}
     for r in _counted(material):
         if r.agent_id is not None and r.team_id is not None:
             rules = settings[r.team_id]
-            units[r.agent_id] = units.get(r.agent_id, 0.0) + rules.channel(r.channel).weight / rules.load_max
+            part = rules.channel(r.channel).weight / rules.load_max
+            units[r.agent_id] = units.get(r.agent_id, 0.0) + part * (r.held_ms or 0)
     return units
 
 

@@ -22,6 +22,8 @@ NOTES: Mapping[str, Mapping[str, str]] = {
         "calendars_as_of_now": "Settings, skills and calendars are today's: how they were then is not kept.",
         "baseline_differs": "{channel}: the simulation answers {simulated} % in time where {recorded} % were: "
         "compare its two columns with each other, not with the record.",
+        "baseline_answers_differ": "{channel}: of {of} the simulation answers {simulated}, {recorded} really were: "
+        "compare its two columns with each other, not with the record.",
         "added_idle": "{name} was added and got nothing to do: are the skills that requests ask for there?",
         "nobody_there": "{team}: nobody is there; nothing that waits will be answered.",
         "items_left_out": "More than {n} requests are open: the most urgent {n} are looked at.",
@@ -44,6 +46,8 @@ NOTES: Mapping[str, Mapping[str, str]] = {
         "calendars_as_of_now": "Налаштування, навички й календарі нинішні: якими вони були тоді, не зберігається.",
         "baseline_differs": "{channel}: у симуляції вчасно {simulated} %, насправді було {recorded} %: порівнюйте дві "
         "колонки симуляції між собою, а не із записом.",
+        "baseline_answers_differ": "{channel}: з {of} у симуляції відповіли на {simulated}, насправді на {recorded}: "
+        "порівнюйте дві колонки симуляції між собою, а не із записом.",
         "added_idle": "{name} додано, але роботи не дісталося: чи є навички, яких потребують звернення?",
         "nobody_there": "{team}: нікого немає на місці; на те, що чекає, ніхто не відповість.",
         "items_left_out": "Відкрито понад {n} звернень: розглянуто {n} найтерміновіших.",
@@ -66,6 +70,8 @@ NOTES: Mapping[str, Mapping[str, str]] = {
         "calendars_as_of_now": "Настройки, навыки и календари нынешние: какими они были тогда, не хранится.",
         "baseline_differs": "{channel}: в симуляции вовремя {simulated} %, на деле было {recorded} %: сравнивайте две "
         "колонки симуляции между собой, а не с записью.",
+        "baseline_answers_differ": "{channel}: из {of} в симуляции ответили на {simulated}, на деле на {recorded}: "
+        "сравнивайте две колонки симуляции между собой, а не с записью.",
         "added_idle": "{name}: добавлено, но работы не досталось: есть ли навыки, которых требуют обращения?",
         "nobody_there": "{team}: никого нет на месте; на то, что ждёт, никто не ответит.",
         "items_left_out": "Открыто больше {n} обращений: рассмотрены {n} самых срочных.",

@@ -114,6 +114,15 @@ async def test_being_short_now_is_by_who_is_online(db: Database) -> None:
     assert there["short_now"] == there["intervals"][0]["needed"] > 3
 
 
+async def test_a_half_hour_brings_at_least_what_it_has_brought(db: Database) -> None:
+    team = await a_team(db)
+    agent = await an_agent(db, "Olena", team, online=False)
+    told = [(NOW + n * 1_000, 0, 60_000) for n in range(40)]
+    await items_handled(db, told, team_id=team, agent_id=agent)
+    (team_,) = (await forecast(db, Wish(hours=1), NOW + 5 * MINUTE))["teams"]
+    assert [i["arrivals"]["chat"] for i in team_["intervals"]] == [40, 0, 0]
+
+
 async def test_the_closed_hours_work_is_done_after_the_opening(db: Database) -> None:
     team = await a_team(db, calendar_id=await a_calendar(db))
     agent = await an_agent(db, "Olena", team, online=False)

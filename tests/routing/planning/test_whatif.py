@@ -153,8 +153,8 @@ async def test_an_agent_can_be_made_to_work_like_another(db: Database) -> None:
                          "change": {"Agent1": {"capacity": {"voice": 0}}}}}  # fmt: skip
     answer = await asked(db, Change.parse(change))
     by_name = {a["agent"]["name"]: a for a in answer["teams"][0]["agents"]}
-    assert by_name["Agent1"]["changed"]["units"] == 0 < by_name["Agent1"]["as_it_was"]["units"]
-    assert by_name["Twin"]["changed"]["units"] > 0
+    assert by_name["Agent1"]["changed"]["work_h"] == 0 < by_name["Agent1"]["as_it_was"]["work_h"]
+    assert by_name["Twin"]["changed"]["work_h"] > 0
 
 
 async def test_who_is_added_speaks_what_his_team_speaks_unless_told(db: Database) -> None:
@@ -171,8 +171,8 @@ async def test_who_is_added_speaks_what_his_team_speaks_unless_told(db: Database
     mute = await asked(
         db, Change.parse({"agents": {"add": [{"teams": ["Support"], "works": "always", "skills": {}}]}})
     )
-    assert speaks["teams"][0]["agents"][-1]["changed"]["units"] > 0
-    assert mute["teams"][0]["agents"][-1]["changed"]["units"] == 0
+    assert speaks["teams"][0]["agents"][-1]["changed"]["work_h"] > 0
+    assert mute["teams"][0]["agents"][-1]["changed"]["work_h"] == 0
     assert {"code": "added_idle", "params": {"name": "New agent"}} in mute["notes"]
     assert mute["total"]["changed"] == mute["total"]["as_it_was"]
 
