@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 from aiohttp import web
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.auth.origin import client_address, network_of, public_url
 from api.keys import INBOXES, SERVICES
@@ -20,6 +21,7 @@ from channels import get_channel
 from channels.config import inbox_config
 from channels.contract import (
     CallDecision,
+    CallWait,
     Channel,
     ChannelError,
     HttpAnswer,
@@ -32,6 +34,8 @@ from crm_core import inbound_rows
 from crm_core.clock import SECOND
 from crm_core.errors import NotFound, RateLimited
 from crm_core.services import Services
+from routing import expected_wait
+from routing.wait_text import wait_text
 from routing.where import where_to_send_call
 
 log = structlog.get_logger(__name__)
@@ -181,12 +185,14 @@ class _Hook:
             return None
         try:
             async with asyncio.timeout(WHERE_TIMEOUT_S), self.services.db.reading() as conn:
-                found = await where_to_send_call(conn, asked, self.inbox, now=self.services.clock.now_ms())
+                now = self.services.clock.now_ms()
+                found = await where_to_send_call(conn, asked, self.inbox, now=now)
+                if found is None:
+                    key = asked.call.call_id if asked.call is not None else ""
+                    return CallDecision(wait=await self._wait(conn, key, now))
         except Exception as error:
             # The call rings on without us; it must not end because a query was slow.
             log.warning("call_not_directed", inbox_id=self.inbox.id, error=type(error).__name__)
-            return None
-        if found is None:
             return None
         return CallDecision(
             agent_id=found.agent_id,
@@ -195,6 +201,17 @@ class _Hook:
             queue=found.queue,
             customer_name=found.customer_name,
             vip=found.vip,
+        )
+
+    async def _wait(self, conn: AsyncConnection, call_key: str, now: int) -> CallWait:
+        """What a caller may be told whom nobody can take now."""
+        wait = await expected_wait.for_caller(conn, self.inbox.id, call_key, now)
+        return CallWait(
+            text=wait_text(wait, self.inbox.language),
+            position=wait.position,
+            low_min=wait.low_min,
+            high_min=wait.high_min,
+            offer_callback=wait.offers_callback,
         )
 
     async def _not_proven(self, body: bytes, reason: str) -> web.Response:

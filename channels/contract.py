@@ -71,6 +71,17 @@ class HttpAnswer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CallWait:
+    """What a caller whom nobody can take now may be told. Minutes are None where too little is known for a number."""
+
+    text: str  # in the inbox's language, to be spoken; "" for nothing
+    position: int
+    low_min: int | None = None
+    high_min: int | None = None
+    offer_callback: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CallDecision:
     """Where to send a ringing call, from routing. Both None: the PBX's own default."""
 
@@ -80,6 +91,7 @@ class CallDecision:
     queue: str | None = None
     customer_name: str | None = None
     vip: bool = False  # to be announced as one
+    wait: CallWait | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -66,6 +66,12 @@ async def estimate(
     )
 
 
+async def for_caller(conn: AsyncConnection, inbox_id: int, call_key: str, now: int) -> Wait:
+    """The wait of a caller of an inbox's number, who is not ahead of himself."""
+    team_id = await conn.scalar(select(inbox.c.team_id).where(inbox.c.id == inbox_id))
+    return await estimate(conn, team_id, Channel.VOICE, now, besides=(inbox_id, call_key))
+
+
 async def for_item(conn: AsyncConnection, item: Item, now: int) -> Wait:
     """The wait that is still before a waiting item: the people who may serve it in its present ring, and what
     stands before it in their lanes.

@@ -117,6 +117,12 @@ class GenericVendor(vendor.Vendor):
                 answer["customer"] = {"name": decision.customer_name}
                 if decision.vip:
                     answer["customer"]["vip"] = True
+            if decision.wait is not None:
+                wait = decision.wait
+                answer["wait"] = {
+                    "text": wait.text, "position": wait.position, "low_min": wait.low_min, "high_min": wait.high_min,
+                    "offer_callback": wait.offer_callback,
+                }  # fmt: skip
         return HttpAnswer(
             status=200, body=json.dumps(answer, ensure_ascii=False), content_type="application/json"
         )

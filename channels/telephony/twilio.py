@@ -427,7 +427,7 @@ def _route(hook: str, decision: CallDecision | None, inbox: InboxConfig) -> str:
     if fallback is not None and (decision is None or decision.queue is None):
         marks = {"side": "agent", "dir": "inbound"}
         return _dial(_noun("Number", fallback, f"{hook}/leg", marks), None, f"{hook}/dialed", inbox)
-    waiting = _enqueue(hook, decision.queue if decision is not None else None, inbox)
+    waiting = _said(decision, inbox) + _enqueue(hook, decision.queue if decision is not None else None, inbox)
     offer = vendor.setting(inbox, "callback_offer")
     if offer is None:
         return waiting
@@ -475,6 +475,12 @@ def _dial(
     if action is not None:
         attributes += f' action={quoteattr(action)} method="POST"'
     return f"<Dial{attributes}>{noun}</Dial>"
+
+
+def _said(decision: CallDecision | None, inbox: InboxConfig) -> str:
+    """The expected wait, spoken."""
+    wait = decision.wait if decision is not None else None
+    return _say(wait.text, inbox.language) if wait is not None and wait.text else ""
 
 
 def _enqueue(hook: str, queue: str | None, inbox: InboxConfig) -> str:
