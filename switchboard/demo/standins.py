@@ -71,7 +71,12 @@ async def stand_ins(db: Database, secrets: Secrets, clock: Clock, url: str) -> A
             script=CallScript(ring_s=2, talk_s=20),
         )
         async with pbx:
-            inboxes["telephony"] = await connect(db, "telephony", originate_url=f"{pbx.base_url}/originate")
+            inboxes["telephony"] = await connect(
+                db,
+                "telephony",
+                originate_url=f"{pbx.base_url}/originate",
+                connect_url=f"{pbx.base_url}/connect",
+            )
             yield StandIns(telegram, relay, pbx, inboxes)
 
 
