@@ -120,8 +120,12 @@ class _Knife:
         same = what == self.what and (why is None or why == self.why)
         if same and after == self.terms:
             return
+        if kind is EventKind.RETARGET and what != RAN:
+            # Nothing is counted now, so nothing is cut: what is told late may still move the end of this stretch.
+            self.terms = after
+            return
         self._close(at)
-        if kind is EventKind.RETARGET and what == RAN:
+        if kind is EventKind.RETARGET:
             self._retarget(after, by_calendar=entry["cause"] == "calendar")
         elif what != self.what:
             self.run = len(self.done)
@@ -130,6 +134,16 @@ class _Knife:
         self.what, self.start, self.terms = what, max(at, self.start), after
 
     def _close(self, at: int) -> None:
+        if self.what == RAN and at < self.start:
+            # Told late: it happened before a change of the promise within this run, which then counts no further.
+            floor = self.done[self.run].start if self.run < len(self.done) else self.start
+            at = max(at, floor)
+            kept = [piece for piece in self.done[self.run :] if piece.start < at]
+            self.done[self.run :] = [
+                replace(piece, end=min(piece.until, at), until=min(piece.until, at)) for piece in kept
+            ]
+            self.start = at
+            return
         if self.what and at > self.start:
             self.done.append(Segment(self.start, at, self.what, self.why, self.terms, until=at))
 

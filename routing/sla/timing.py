@@ -83,11 +83,13 @@ def settle(clock: Clock, at: int, rules: Rulebook) -> Moved:
     if clock.breached_at is None and clock.breach_at < at:
         return _breach(clock, clock.breach_at, "deadline", rules)
     if clock.breached_at is not None and clock.breached_at == clock.breach_at >= at:
-        retracted = replace(clock, breached_at=None)
-        return retracted, (
-            _event(clock, EventKind.RETRACT, at, "in_time", {"breached_at": clock.breached_at}),
-        )
+        return _retract(clock, at)
     return clock, ()
+
+
+def _retract(clock: Clock, at: int) -> Moved:
+    event = _event(clock, EventKind.RETRACT, at, "in_time", {"breached_at": clock.breached_at})
+    return replace(clock, breached_at=None), (event,)
 
 
 def pause(
@@ -142,6 +144,10 @@ def repause(
 def fulfil(clock: Clock, at: int, cause: str, rules: Rulebook, ref: str | None = None) -> Moved:
     at = max(at, clock.changed_at)
     clock, events = settle(clock, at, rules)
+    if clock.breached_at is not None and clock.breached_at > at:
+        # The change that broke the promise came after the answer, which was only told late.
+        clock, taken_back = _retract(clock, at)
+        events = (*events, *taken_back)
     clock = replace(
         _ended(clock, at, rules), state=ClockState.FULFILLED, fulfilled_at=at, fulfilled_by=ref, cause=cause
     )
@@ -189,7 +195,7 @@ def reopen(
         cause=None,
         changed_at=at,
     )
-    event = _event(clock, EventKind.REOPEN, at, cause, {"fulfilled_at": clock.fulfilled_at})
+    event = _event(reopened, EventKind.REOPEN, at, cause, {"fulfilled_at": clock.fulfilled_at})
     return _then(
         schedule(reopened, rules), (event,), lambda one: retarget(one, at, terms, rules, cause="reopen")
     )
@@ -476,6 +482,7 @@ def _event(
         "business": clock.business,
         "calendar_id": clock.calendar_id,
         "calendar_version": clock.calendar_version,
+        "pause_reasons": list(clock.pause_reasons),
     }
     # As they were at this entry; the clock may have others by the end of the same happening.
     return SlaEvent(clock.metric, clock.instance, kind, at, cause, key, terms | (data or {}))
