@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, select, tuple_, update
+from sqlalchemy import delete, func, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from crm_core.clock import MINUTE, to_iso
+from crm_core.clock import DAY, MINUTE, to_iso
 from crm_core.db.uow import Row, UnitOfWork, read_rows
 from crm_core.errors import Invalid, NotFound
 from crm_core.events import Audience, DomainEvent
@@ -24,6 +24,7 @@ MAIL_JOB = "notice.mail"
 MAIL_INBOX = "notices.inbox_id"
 #: in agent.settings: this person wants notices by mail too
 WANTS_MAIL = "mail_notices"
+KEEP_MS = 90 * DAY
 #: lines of a notice that an event or a list carries; the rest is counted
 SHOWN = 10
 
@@ -194,6 +195,16 @@ async def _tell_read(uow: UnitOfWork, agent_id: int, what: Mapping[str, Any]) ->
             audience=Audience(agents=(agent_id,)), payload={"agent_id": agent_id, **what},
         )
     )  # fmt: skip
+
+
+async def forget(uow: UnitOfWork, *, batch: int = 500) -> None:
+    """Delete a bounded batch of the oldest notices that were told long ago, with their lines."""
+    oldest = select(notification.c.id).order_by(notification.c.id).limit(batch)
+    await uow.execute(
+        delete(notification).where(
+            notification.c.id.in_(oldest.scalar_subquery()), notification.c.updated_at < uow.now - KEEP_MS
+        )
+    )
 
 
 async def unread(conn: AsyncConnection, agent_id: int, *, at_most: int = 100) -> int:

@@ -278,10 +278,15 @@ async def attempted(
     retry_after_ms: int | None = None,
 ) -> int | None:
     """Note an attempt. Returns after how many ms to try again, None when it has ended (well or not)."""
-    row = await uow.row(uow.lock(select(webhook_delivery).where(webhook_delivery.c.id == delivery_id)))
+    mine = select(webhook_delivery).where(webhook_delivery.c.id == delivery_id)
+    seen = await uow.row(mine)
+    if seen is None:
+        return None
+    # The endpoint first, as everywhere: deleting one locks it and then its deliveries.
+    endpoint = await get(uow, seen["webhook_id"], for_update=True)
+    row = await uow.row(uow.lock(mine))
     if row is None or row["state"] != "pending":
         return None
-    endpoint = await get(uow, row["webhook_id"], for_update=True)
     attempts = row["attempts"] + 1
     entry = {"at": to_iso(uow.now), "status": status, "error": error, "ms": took_ms}
     values: dict[str, Any] = {"attempts": attempts, "history": [*row["history"], entry][-HISTORY:]}

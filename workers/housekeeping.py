@@ -2,7 +2,7 @@
 
 from sqlalchemy import delete, select
 
-from crm_core import webhooks
+from crm_core import notices, webhooks
 from crm_core.clock import DAY
 from crm_core.schema import attachment, chat_session, idempotency, inbound, login_session, upload
 from crm_core.services import Services
@@ -27,6 +27,7 @@ async def sweep(services: Services) -> int | None:
         await uow.execute(delete(login_session).where(login_session.c.expires_at < uow.now))
         await uow.execute(delete(chat_session).where(chat_session.c.expires_at < uow.now))
         await webhooks.forget(uow)
+        await notices.forget(uow)
         stale = await uow.rows(select(upload).where(upload.c.created_at < uow.now - DAY).limit(_BATCH))
         for row in stale:
             used = await uow.scalar(

@@ -11,7 +11,7 @@ from crm_core import notices
 from crm_core.clock import MINUTE
 from crm_core.errors import Invalid
 from crm_core.jobs import JobRow
-from crm_core.schema import agent, job, notification
+from crm_core.schema import agent, job, notification, notification_line
 from crm_core.services import Services
 from switchboard.admin import insert_agent
 from tests.conftest import MovableClock
@@ -104,3 +104,14 @@ async def test_who_does_not_want_it_gets_none_and_an_inbox_must_be_one(
     with pytest.raises(Invalid):
         async with services.db.transaction() as uow:
             await notices.set_mail_inbox(uow, 4711, actor="system")
+
+
+async def test_old_notices_go_and_young_ones_stay(services: Services, person: int) -> None:
+    await tell(services, person, "old")
+    services.clock.advance(notices.KEEP_MS + MINUTE)  # type: ignore[attr-defined]
+    await tell(services, person, "young")
+    async with services.db.transaction() as uow:
+        await notices.forget(uow)
+    async with services.db.reading() as conn:
+        kept = (await conn.execute(select(notification_line.c.source))).scalars().all()
+    assert kept == ["young"]
