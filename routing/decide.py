@@ -6,7 +6,7 @@ The transactions of `routing.match`, the explanation of a waiting item and the s
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from hashlib import blake2b
 
@@ -217,10 +217,12 @@ def _lanes_of_longer_waits(
     home = None if loads is None else loads.get(item.team_id)
     if loads is None or home is None:
         return frozenset()
+    # At home at least this item itself is before him.
+    here = replace(home, waiting=max(home.waiting, 1)).expected_ms
     return frozenset(
         signature
         for signature, team_id in _overflow_lanes(item, step, settings).items()
-        if (load := loads.get(team_id)) is None or load.expected_ms >= home.expected_ms
+        if (load := loads.get(team_id)) is None or load.expected_ms >= here
     )
 
 

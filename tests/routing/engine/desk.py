@@ -81,6 +81,13 @@ async def go(db: Database, agent_id: int, state: str) -> dict[str, Any]:
         return await presence.set_presence(uow, agent_id, state)
 
 
+async def beat(db: Database) -> None:
+    """A sign of life of everybody who is here, however long it has been."""
+    for row in await rows(db, agent_state, agent_state.c.presence == "online"):
+        async with db.transaction() as uow:
+            await presence.heartbeat(uow, row["agent_id"])
+
+
 async def an_inbox(db: Database, channel: str = "email", team_id: int | None = None) -> int:
     async with db.transaction() as uow:
         return await uow.insert(

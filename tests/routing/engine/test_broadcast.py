@@ -8,7 +8,7 @@ import pytest
 from crm_core.db.engine import Database
 from crm_core.errors import Gone
 from crm_core.events import DomainEvent
-from routing import items, listeners, match, offers, presence, sweep
+from routing import items, listeners, match, offers, sweep
 from routing.model import Item, ItemState
 from routing.schema import agent_state, assignment, decision, offer, work_item
 from tests.conftest import MovableClock
@@ -22,12 +22,6 @@ MINUTE = 60_000
 def frozen(clock: MovableClock) -> MovableClock:
     clock.set(T0)
     return clock
-
-
-async def beat(db: Database) -> None:
-    for row in await desk.rows(db, agent_state, agent_state.c.presence == "online"):
-        async with db.transaction() as uow:
-            await presence.heartbeat(uow, row["agent_id"])
 
 
 async def an_overdue_chat(
@@ -109,7 +103,7 @@ async def test_a_round_that_nobody_takes_is_followed_by_one_twice_as_wide(
     await desk.check_invariants(db)
 
     frozen.advance(20_000)
-    await beat(db)
+    await desk.beat(db)
     await sweep.sweep_offers(db)
 
     after = await desk.the_item(db, item.id)
