@@ -7,7 +7,7 @@ its deadlines, one after the other. Reads only.
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -20,7 +20,7 @@ from crm_core.errors import Invalid, NotFound
 from crm_core.schema import agent, inquiry, team
 from crm_core.views import NUMBER_BASE
 from routing import store
-from routing.model import QUEUED, Item
+from routing.model import QUEUED, Item, ItemState
 from routing.planning import attendance, history, outlook, profile, roster
 from routing.planning.compute import in_child
 from routing.planning.forecast import Record, look_back
@@ -116,14 +116,20 @@ async def _read_now(conn: AsyncConnection, now: int, team_id: int | None, *, unt
     online = [p.id for p in state.people if p.online]
     if online:
         held = await conn.execute(
-            select(assignment.c.agent_id, assignment.c.channel, assignment.c.started_at, work_item.c.team_id)
-            .join(work_item, work_item.c.id == assignment.c.item_id)
-            .where(
-                assignment.c.agent_id.in_(online), assignment.c.ended_at.is_(None), assignment.c.holds_slot
+            select(
+                assignment.c.agent_id, assignment.c.channel, work_item.c.team_id, work_item.c.state, work_item.c.wake_at
             )
+            .join(work_item, work_item.c.id == assignment.c.item_id)
+            .where(assignment.c.agent_id.in_(online), assignment.c.ended_at.is_(None), assignment.c.holds_slot)
             .order_by(assignment.c.id)
-        )
-        state.held = [Held(agent_id=a, channel=c, team_id=t, since=s) for a, c, s, t in held]
+        )  # fmt: skip
+        state.held = [
+            Held(
+                agent_id=a, channel=c, team_id=t,
+                left_ms=max((wake or now) - now, 0) if item_state == ItemState.WRAPUP else None,
+            )
+            for a, c, t, item_state, wake in held
+        ]  # fmt: skip
     due = func.min(sla_clock.c.due_at).label("due_at")
     whose = (
         work_item.c.id, work_item.c.inquiry_id, work_item.c.team_id, work_item.c.channel, work_item.c.owner_id
@@ -195,10 +201,7 @@ def _stats(record: Record, team_id: int | None, channel: str) -> HandleStats:
 
 
 def _remaining(held: Held, record: Record) -> Held:
-    return Held(
-        agent_id=held.agent_id, channel=held.channel, team_id=held.team_id, since=held.since,
-        aht_ms=_stats(record, held.team_id, held.channel).aht_ms,
-    )  # fmt: skip
+    return replace(held, aht_ms=_stats(record, held.team_id, held.channel).aht_ms)
 
 
 def _person(member: Member, state: _Now, now: int, hours: int) -> Person:

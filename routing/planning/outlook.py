@@ -55,13 +55,13 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
-    """A place that an agent has in use."""
+    """A place that an agent has in use. `left_ms`: for how long still, where that is known (wrap-up)."""
 
     agent_id: int
     channel: str
     team_id: int | None
-    since: int
     aht_ms: int = 0
+    left_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +126,8 @@ def _scenario(question: Outlook, seed: int) -> Scenario:
         if h.agent_id not in there:
             continue
         # Without memory: however long he has had it, it lasts as long again as a new one would.
-        left = int(chance.expovariate(1.0) * h.aht_ms)
+        drawn = int(chance.expovariate(1.0) * h.aht_ms)
+        left = drawn if h.left_ms is None else h.left_ms
         arrivals.append(
             Arrival(
                 at=morning + SECOND, team_id=_IN_HAND, channel=h.channel, handle_ms=now - morning + left,
