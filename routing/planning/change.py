@@ -16,6 +16,8 @@ from typing import Any, Self
 
 from crm_core.errors import Invalid
 from routing import settings as team_settings
+from routing.business_time import Calendar
+from routing.calendar_spec import CalendarError
 from routing.model import Channel
 from routing.settings import TeamSettings
 from routing.settings_fields import SettingsError
@@ -38,8 +40,9 @@ class ChangeError(Invalid):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentWish:
-    """An agent to add, or what of one changes; None means as it is. `works`: team_hours or always; `like`: the id or
-    name of the agent who lends his attendance (and, to an added one, his skills and limits).
+    """An agent to add, or what of one changes; None means as it is. `works`: team_hours or always; `hours`: shifts
+    in the form of a calendar (without `tz`: the team's zone); `like`: the id or name of the agent who lends his
+    attendance (and, to an added one, his skills and limits).
     """
 
     name: str | None = None
@@ -47,6 +50,7 @@ class AgentWish:
     skills: Mapping[str, int] | None = None
     capacity: Mapping[str, int] | None = None
     works: str | None = None
+    hours: Mapping[str, Any] | None = None
     like: str | None = None
     count: int = 1
 
@@ -119,17 +123,33 @@ def _agent(value: Any, path: str, *, new: bool) -> AgentWish:
     if "like" in entry and "works" in entry:
         raise ChangeError(path, "write `works` or `like`, not both")
     works = entry.get("works")
-    if works is not None and works not in WORKS:
-        raise ChangeError(f"{path}.works", f"{works!r} is not one of {', '.join(WORKS)}")
+    hours = None
+    if isinstance(works, Mapping):
+        works, hours = None, dict(works)
+        hours_of(hours, "UTC", f"{path}.works")
+    elif works is not None and works not in WORKS:
+        raise ChangeError(
+            f"{path}.works",
+            f'{str(works)[:40]!r} is neither of {", ".join(WORKS)}, nor shifts such as {{"week": …}}',
+        )
     return AgentWish(
         name=_text(entry["name"], f"{path}.name") if "name" in entry else None,
         teams=teams,
         skills=_levels(entry["skills"], f"{path}.skills", high=5, low=1) if "skills" in entry else None,
         capacity=_capacity(entry["capacity"], f"{path}.capacity") if "capacity" in entry else None,
         works=works,
+        hours=hours,
         like=_name(entry["like"], f"{path}.like") if "like" in entry else None,
         count=_number(entry.get("count", 1), f"{path}.count", low=1, high=MAX_ADDED),
     )
+
+
+def hours_of(spec: Mapping[str, Any], zone: str, path: str) -> Calendar:
+    """Shifts as a calendar; `zone` where they name none. Raises ChangeError."""
+    try:
+        return Calendar.from_spec({"tz": zone, **spec})
+    except CalendarError as error:
+        raise ChangeError(f"{path}.{error.path}".rstrip("."), error.reason) from error
 
 
 def _capacity(value: Any, path: str) -> dict[str, int]:

@@ -21,7 +21,7 @@ from routing.business_time import Calendar
 from routing.model import Channel
 from routing.planning import attendance, history, roster
 from routing.planning.attendance import Attendance
-from routing.planning.change import AgentWish, Change, ChangeError, settings_of
+from routing.planning.change import AgentWish, Change, ChangeError, hours_of, settings_of
 from routing.planning.handling import GUESSED_HANDLE_MS, MIN_SAMPLES, HandleStats
 from routing.planning.past import Outcome, PastRequest, Period
 from routing.planning.words import note
@@ -368,7 +368,7 @@ def _changed_agents(material: Material, change: Change) -> tuple[AgentRow, ...]:
         path = f"agents.add.{i}"
         model = _model(material, asked_for, path)
         wish = asked_for
-        if wish.works is None and wish.like is None:
+        if wish.works is None and wish.hours is None and wish.like is None:
             wish = replace(wish, works="team_hours")
         for n in range(wish.count):
             new_id += 1
@@ -389,6 +389,11 @@ def _with(row: AgentRow, material: Material, wish: AgentWish, path: str) -> Agen
     elif wish.works == "team_hours":
         spec = next((t.calendar for t in material.teams if t.id == min(teams)), None)
         there = attendance.of_calendar(store.calendar_of(spec), whole)
+    elif wish.hours is not None:
+        home = next((t.calendar for t in material.teams if t.id == min(teams)), None)
+        zone = store.calendar_of(home)
+        tz = zone.spec.tz if zone is not None else "UTC"
+        there = attendance.of_calendar(hours_of(wish.hours, tz, f"{path}.works"), whole)
     elif wish.like is not None:
         there = _agent(material, wish.like, f"{path}.like").attendance
     return replace(

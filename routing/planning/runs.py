@@ -4,6 +4,7 @@ One at a time (a lane of its own): two simulations beside each other are two slo
 the job runs again; a question that cannot be answered is `failed`, with the reason in words.
 """
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from crm_core.jobs import JobRegistry, JobRow, NewJob
 from crm_core.services import Services
 from routing.planning import replay, whatif, words
 from routing.planning.change import Change
-from routing.planning.compute import in_child
+from routing.planning.compute import TookTooLong, in_child
 from routing.planning.past import Period
 from routing.planning.schema import planning_run
 
@@ -30,7 +31,8 @@ MAX_OPEN = 20
 MAX_ATTEMPTS = 3
 #: of the job; below the runner's own limit of three minutes. The simulation gets most of it.
 LEASE_S = 175
-SIMULATE_S = 140.0
+READ_S = 30.0
+SIMULATE_S = 135.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,27 +118,38 @@ async def answer(services: Services, job: JobRow) -> None:
         )
     if row is None:
         return  # answered by an earlier attempt, or thrown away
+    if job.attempts > job.max_attempts:
+        # No attempt came to its end, not even to a failure: whoever ran them died of it.
+        await _give_up(services, run_id)
+        return
     question = row["question"]
     try:
         change = Change.parse(question["change"])
-        material = await replay.gather(
-            db, Period(question["from"], question["to"]), now=row["created_at"], at_most=whatif.MAX_REQUESTS,
-            team_id=question["team_id"],
-        )  # fmt: skip
+        async with asyncio.timeout(READ_S):
+            material = await replay.gather(
+                db, Period(question["from"], question["to"]), now=row["created_at"], at_most=whatif.MAX_REQUESTS,
+                team_id=question["team_id"],
+            )  # fmt: skip
         whatif.check_size(len(material.requests), question["seeds"])
         seeds = list(range(1, question["seeds"] + 1))
         found = await in_child(whatif.compare, material, change, seeds, limit_s=SIMULATE_S)
     except SwitchboardError as error:
         await _end(services, run_id, state="failed", error=error.detail or error.code, error_code=error.code)
         return
+    except TimeoutError:
+        told = f"reading the record took longer than {READ_S:g} s: ask for a shorter period"
+        await _end(services, run_id, state="failed", error=told, error_code=TookTooLong.code)
+        return
     except Exception:
         if job.attempts >= job.max_attempts:
-            await _end(
-                services, run_id, state="failed", error="it failed again and again; the log has the reason",
-                error_code="planning_failed",
-            )  # fmt: skip
+            await _give_up(services, run_id)
         raise
     await _end(services, run_id, state="done", answer=found)
+
+
+async def _give_up(services: Services, run_id: int) -> None:
+    error = "it failed again and again; the log has the reason"
+    await _end(services, run_id, state="failed", error=error, error_code="planning_failed")
 
 
 async def _end(services: Services, run_id: int, **values: Any) -> None:

@@ -186,6 +186,14 @@ def test_a_patch_merges_and_null_takes_away() -> None:
         ({"agents": {"add": [{"teams": ["A"], "skills": {"lang:uk": 9}}]}}, "agents.add.0.skills.lang:uk"),
         ({"agents": {"add": [{"teams": ["A"], "capacity": {"fax": 1}}]}}, "agents.add.0.capacity.fax"),
         ({"agents": {"add": [{"teams": ["A"], "works": "nights"}]}}, "agents.add.0.works"),
+        (
+            {"agents": {"add": [{"teams": ["A"], "works": {"week": {"mon": "x"}}}]}},
+            "agents.add.0.works.week.mon",
+        ),
+        (
+            {"agents": {"add": [{"teams": ["A"], "works": {"tz": "Mars", "week": {}}}]}},
+            "agents.add.0.works.tz",
+        ),
         ({"agents": {"add": [{"teams": ["A"], "count": 201}]}}, "agents.add.0.count"),
         ({"agents": {"change": {"B": {"count": 2}}}}, "agents.change.B.count"),
         ({"agents": {"remove": "B"}}, "agents.remove"),

@@ -48,8 +48,8 @@ async def asked(db: Database, change: dict[str, Any] | None = None, period: Peri
     return int(found["id"])
 
 
-async def work(services: Services) -> None:
-    """Run what is in the job table, as a worker does."""
+async def work(services: Services, *, attempts: int = 1) -> None:
+    """Run what is in the job table, as a worker does; `attempts`: it is the so manieth."""
     registry = JobRegistry()
     runs.declare(registry)
     async with services.db.transaction() as uow:
@@ -58,7 +58,7 @@ async def work(services: Services) -> None:
     for row in rows:
         claimed = JobRow(
             id=row["id"], name=row["name"], args=row["args"], lane=row["lane"], order_key=row["order_key"],
-            attempts=row["attempts"] + 1, max_attempts=row["max_attempts"], lease_token="t",
+            attempts=attempts, max_attempts=row["max_attempts"], lease_token="t",
             created_at=row["created_at"],
         )  # fmt: skip
         await execute(services, registry, claimed)
@@ -99,6 +99,16 @@ async def test_a_question_that_was_answered_is_not_answered_again(db: Database, 
         await uow.execute(planning_run.update().values(state="done", answer={"notes": [], "kept": True}))
     await work(services)
     assert (await shown(db, run_id))["answer"]["kept"] is True
+
+
+async def test_a_question_that_kills_its_workers_is_given_up(db: Database, services: Services) -> None:
+    await a_day(db)
+    run_id = await asked(db)
+    await work(services, attempts=runs.MAX_ATTEMPTS + 1)
+    found = await shown(db, run_id)
+    assert (found["state"], found["error_code"]) == ("failed", "planning_failed")
+    async with db.reading() as conn:
+        assert (await conn.execute(select(job.c.id))).all() == []
 
 
 async def test_questions_do_not_pile_up(db: Database) -> None:

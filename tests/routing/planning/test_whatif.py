@@ -18,6 +18,7 @@ from tests.routing.planning.record import (
     HOUR,
     MINUTE,
     MONDAY,
+    a_calendar,
     a_team,
     an_agent,
     an_inbox,
@@ -155,6 +156,19 @@ async def test_an_agent_can_be_made_to_work_like_another(db: Database) -> None:
     by_name = {a["agent"]["name"]: a for a in answer["teams"][0]["agents"]}
     assert by_name["Agent1"]["changed"]["work_h"] == 0 < by_name["Agent1"]["as_it_was"]["work_h"]
     assert by_name["Twin"]["changed"]["work_h"] > 0
+
+
+async def test_shifts_are_part_of_the_question(db: Database) -> None:
+    """9-13 in Kyiv was the period; he who begins at 11 there has half of the work."""
+    team = await a_team(db, calendar_id=await a_calendar(db))
+    olena = await an_agent(db, "Olena", team, online=False)
+    told = [(NINE + n * MINUTE, 0, 3 * MINUTE) for n in range(240)]
+    await items_handled(db, told, team_id=team, agent_id=olena)
+    await presences(db, [(olena, NINE - HOUR, "online"), (olena, NINE + 5 * HOUR, "offline")])
+    late = {"agents": {"change": {"Olena": {"works": {"week": {"mon": [["11:00", "14:00"]]}}}}}}
+    total = (await asked(db, Change.parse(late)))["total"]
+    assert total["as_it_was"]["wait_p90_s"] < 60
+    assert total["changed"]["wait_p90_s"] > 3_600
 
 
 async def test_who_is_added_speaks_what_his_team_speaks_unless_told(db: Database) -> None:
