@@ -2,6 +2,7 @@
 history.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import and_, case, func, select
@@ -10,12 +11,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from crm_core.clock import MINUTE
 from crm_core.schema import agent, inquiry, team, team_member
 from crm_core.views import NUMBER_BASE, iso
+from routing import expected_wait
 from routing.model import Channel
 from routing.schema import agent_slot, agent_state, callback, sla_clock, work_item
 
 #: a deadline this near is "due soon"
 SOON_MS = 30 * MINUTE
 MAX_BREACHES = 50
+#: channels in which somebody sits and waits
+_LIVE = (Channel.VOICE, Channel.CHAT)
 _OPEN = ("new", "open", "pending", "hold")
 
 
@@ -36,13 +40,17 @@ async def _teams(conn: AsyncConnection, now: int) -> list[dict[str, Any]]:
         select(
             work_item.c.team_id,
             work_item.c.state,
+            work_item.c.channel,
             func.count().label("n"),
             func.min(work_item.c.ready_at).label("t"),
         )
         .where(work_item.c.state.in_(("parked", "waiting", "offered")))
-        .group_by(work_item.c.team_id, work_item.c.state)
+        .group_by(work_item.c.team_id, work_item.c.state, work_item.c.channel)
     )
+    live: dict[int | None, set[str]] = {}
     for row in rows.mappings():
+        if row["state"] == "waiting" and row["channel"] in _LIVE:
+            live.setdefault(row["team_id"], set()).add(row["channel"])
         entry = waiting.setdefault(row["team_id"], {"waiting": 0, "parked": 0, "oldest": now})
         if row["state"] == "parked":
             entry["parked"] += row["n"]
@@ -78,11 +86,21 @@ async def _teams(conn: AsyncConnection, now: int) -> list[dict[str, Any]]:
                 "oldest_waiting_at": iso(queue["oldest"]) if queue["waiting"] else None,
                 "breached_open": breached.get(team_id, 0),
                 "due_soon": soon.get(team_id, 0),
+                "expected_wait": await _expected(conn, team_id, live.get(team_id, ()), now),
                 "agents_online": int(who["online"] or 0) if who else 0,
                 "agents_total": int(who["total"]) if who else 0,
             }
         )
     return shown
+
+
+async def _expected(
+    conn: AsyncConnection, team_id: int | None, channels: Collection[str], now: int
+) -> list[dict[str, Any]]:
+    """What the next one would be told, in the live channels in which somebody waits."""
+    waits = [await expected_wait.estimate(conn, team_id, c, now) for c in sorted(channels)]
+    shown = ("channel", "basis", "wait_s", "low_min", "high_min", "ahead", "ahead_capped")
+    return [{k: v for k, v in w.as_data().items() if k in shown} for w in waits]
 
 
 async def _clocks_by_team(conn: AsyncConnection, now: int, *, breached: bool) -> dict[int | None, int]:

@@ -13,6 +13,7 @@ from sqlalchemy import insert, or_, select
 from api.auth.sessions import new_token
 from api.chat.frames import link_mac, message_frame, read_messages
 from api.chat.identity import choose_visitor, read_visitor, sign_visitor, subject_of_jwt
+from api.chat.queue import queue_state
 from api.chat.sessions import (
     MESSAGES_PER_NETWORK,
     SESSION_MS,
@@ -278,6 +279,21 @@ async def fetch(call: Call, query: AfterQuery) -> Annotated[Data, FramesOut]:
         )
     full = len(frames) == query.limit
     return {"items": frames, "cursor": frames[-1]["seq"] if full else max(query.after, thread["last_seq"])}
+
+
+class QueueOut(Out):
+    state: Annotated[str, Field(description="none | bot | waiting | served")]
+    position: int | None
+    low_min: Annotated[int | None, Field(description="null where too little is known for a number")]
+    high_min: int | None
+    offer_callback: bool
+    text: str
+
+
+@routes.get("/queue", errors=(401, 403))
+async def show_queue(call: Call) -> Annotated[Data, QueueOut]:
+    """Where the visitor stands in the queue for a person, and how long that will take; ask every ten seconds or so."""
+    return await queue_state(call, await require_session(call))
 
 
 @routes.get("/poll", errors=(401, 403))
