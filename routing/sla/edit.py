@@ -27,7 +27,7 @@ from routing.sla.policy import PRIORITIES, Policy
 from routing.sla.steps import Action, ActionKind
 
 RECOMPUTE_JOB = "sla.recompute"
-BATCH = 200
+BATCH = 500
 _KEY = re.compile(r"[a-z0-9][a-z0-9_-]{0,59}")
 _MAX_NAME = 120
 
