@@ -123,9 +123,8 @@ def _agent(value: Any, path: str, *, new: bool) -> AgentWish:
     if "like" in entry and "works" in entry:
         raise ChangeError(path, "write `works` or `like`, not both")
     works = entry.get("works")
-    hours = None
-    if isinstance(works, Mapping):
-        works, hours = None, dict(works)
+    hours = dict(works) if isinstance(works, Mapping) else None
+    if hours is not None:
         hours_of(hours, "UTC", f"{path}.works")
     elif works is not None and works not in WORKS:
         raise ChangeError(
@@ -137,7 +136,7 @@ def _agent(value: Any, path: str, *, new: bool) -> AgentWish:
         teams=teams,
         skills=_levels(entry["skills"], f"{path}.skills", high=5, low=1) if "skills" in entry else None,
         capacity=_capacity(entry["capacity"], f"{path}.capacity") if "capacity" in entry else None,
-        works=works,
+        works=works if hours is None else None,
         hours=hours,
         like=_name(entry["like"], f"{path}.like") if "like" in entry else None,
         count=_number(entry.get("count", 1), f"{path}.count", low=1, high=MAX_ADDED),
