@@ -60,6 +60,9 @@ async def estimate(
         if team_id is not None
         else select(agent.c.id)
     )
+    if channel == Channel.VOICE:
+        # Whom the PBX cannot ring answers no call.
+        who = select(agent.c.id).where(agent.c.id.in_(who), agent.c.extension.is_not(None))
     staff = await _staff(conn, who, team_id, channel, context.settings, now)
     return expected(
         await _facts(conn, context, team_id, channel, now, ahead=ahead, staff=staff, also=ringing)

@@ -60,7 +60,7 @@ async def test_a_visitor_sees_his_place_in_the_queue(busy: Desk) -> None:
 
 
 async def test_a_pbx_is_told_what_to_say_to_who_waits(live: Desk, db: Database) -> None:
-    """Two callers of a number whom nobody can take: the second is told that he is the second."""
+    """Whom nobody can take is told what is known; whom somebody can take is sent there."""
     await live.add_inbox(
         "pbx", "telephony", team_id=live.teams["support"], language="uk", config={"vendor": "generic"}
     )
@@ -78,12 +78,11 @@ async def test_a_pbx_is_told_what_to_say_to_who_waits(live: Desk, db: Database) 
         assert answer.status == 200, await answer.text()
         return await answer.json()
 
-    first = await rings("c1", "+380501112233")
-    assert first["route"] is None
-    # Anna has no extension, so the PBX cannot ring her; she is free all the same.
-    assert first["wait"]["text"] == "Вам відповідять просто зараз."
-    await call(live, "anna", "PUT", "/me/presence", json={"presence": "break"})
-    nobody = await rings("c2", "+380501112244")
+    # Anna has no extension, so the PBX cannot ring her: nothing is promised, though she is free.
+    nobody = await rings("c1", "+380501112233")
+    assert nobody["route"] is None
     assert nobody["wait"] == {
         "text": "", "position": 1, "low_min": None, "high_min": None, "offer_callback": True,
     }  # fmt: skip
+    await call(live, "ada", "PATCH", f"/agents/{live.ids['anna']}", json={"extension": "101"})
+    assert (await rings("c2", "+380501112244"))["route"]["agent_ext"] == "101"
