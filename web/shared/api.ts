@@ -63,6 +63,7 @@ export interface Agent {
 
 export interface Presence {
   presence: PresenceKind
+  reason?: string | null
   lease_until: Iso | null
   capacity: Slot[]
   load_used: number

@@ -11,6 +11,7 @@ const en = {
   },
   link: { live: 'Live', connecting: 'Connecting…', waiting: 'Reconnecting…', closed: 'Not connected', unauthenticated: 'Signed out' },
   presence: {
+    notResponding: 'Not responding', notRespondingNow: 'You let offers pass unanswered and were put on a break. Go online when you are back.',
     title: 'My presence', online: 'Online', break: 'Break', dnd: 'Do not disturb', offline: 'Offline',
     away_reassign: 'Away, hand over my work', wrapup: 'Wrapping up', capacity: 'Capacity', load: 'Load {used} of {max}',
   },

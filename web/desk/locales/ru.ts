@@ -13,6 +13,7 @@ const ru: Messages = {
   },
   link: { live: 'На связи', connecting: 'Соединение…', waiting: 'Восстанавливаем связь…', closed: 'Нет связи', unauthenticated: 'Выход выполнен' },
   presence: {
+    notResponding: 'Не отвечает', notRespondingNow: 'Вы не ответили на предложения, поэтому вам поставлен перерыв. Вернётесь — нажмите «На месте».',
     title: 'Моя доступность', online: 'На месте', break: 'Перерыв', dnd: 'Не беспокоить', offline: 'Не в сети',
     away_reassign: 'Ухожу, передать мои обращения', wrapup: 'Завершает работу', capacity: 'Загрузка', load: 'Занято {used} из {max}',
   },

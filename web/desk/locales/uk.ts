@@ -13,6 +13,7 @@ const uk: Messages = {
   },
   link: { live: 'На зв’язку', connecting: 'З’єднання…', waiting: 'Відновлюємо зв’язок…', closed: 'Немає зв’язку', unauthenticated: 'Вихід виконано' },
   presence: {
+    notResponding: 'Не відповідає', notRespondingNow: 'Ви не відповіли на пропозиції, тому вам поставлено перерву. Поверніться — натисніть «На місці».',
     title: 'Моя доступність', online: 'На місці', break: 'Перерва', dnd: 'Не турбувати', offline: 'Не в мережі',
     away_reassign: 'Іду, передати мої звернення', wrapup: 'Завершує роботу', capacity: 'Завантаженість', load: 'Зайнято {used} з {max}',
   },
