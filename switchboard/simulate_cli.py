@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -29,9 +30,59 @@ def register(main: click.Group) -> None:
     if not isinstance(simulate, click.Group):
         simulate = click.Group("simulate", help="Play traffic through the routing engine on a virtual clock.")
         main.add_command(simulate)
+    simulate.add_command(run_command)
     simulate.add_command(degenerate_command)
     simulate.add_command(reference_command)
     simulate.add_command(invariants_command)
+
+
+@click.command("run")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@_SEED
+@click.option(
+    "--selector",
+    type=click.Choice(["switchboard", "priority-then-FIFO", "round robin"]),
+    default="switchboard",
+    show_default=True,
+    help="the product's choice, or a baseline to compare it with",
+)
+@_JSON
+def run_command(file: Path, seed: int | None, selector: str, as_json: bool) -> None:
+    """Play the scenario in FILE (JSON, docs/simulation.md) and print its figures."""
+    from crm_core.errors import Invalid
+    from routing.simulator import form, run
+
+    try:
+        scenario = form.parse(json.loads(file.read_bytes()))
+    except (ValueError, RecursionError) as error:
+        raise click.ClickException(f"{file}: no JSON: {error}") from error
+    except Invalid as error:
+        raise click.ClickException(f"{file}: {error.detail}") from error
+    result = run(scenario, _fresh(seed), selector=selector)
+    if as_json:
+        click.echo(json.dumps(result.as_data(), indent=1))
+        return
+    click.echo(f"{scenario.name or file.name}, seed {result.seed}, {result.events} events")
+    click.echo(
+        f"{'':<24}{'offered':>9}{'answered':>9}{'lost':>7}{'mean wait':>11}{'p95':>9}{'in time':>9}{'late':>8}"
+    )
+    names = {t.id: t.name or f"team {t.id}" for t in scenario.teams}
+    for team_id, channel in sorted({(k.team_id, k.channel) for k in result.queues}):
+        m = result.measures(team_id=team_id, channel=channel)
+        click.echo(
+            f"{names[team_id][:14] + ', ' + channel:<24}{m.offered:>9}{m.answered:>9}{m.abandoned + m.blocked:>7}"
+            f"{_or_dash(m.asa_s, ' s'):>11}{_or_dash(m.wait_percentiles_s['p95'], ' s'):>9}"
+            f"{_or_dash(m.service.abandons_ignored, ' %'):>9}{_or_dash(m.breach_share, ' %', 100):>8}"
+        )
+    for team_id, name in names.items():
+        click.echo(
+            f"{name}: occupied {_or_dash(result.occupancy(team_id), ' %', 100)},"
+            f" fairness {_or_dash(result.jain(team_id), '')}"
+        )
+
+
+def _or_dash(value: float | None, unit: str, factor: float = 1.0) -> str:
+    return "-" if value is None else f"{factor * value:.3g}{unit}"
 
 
 @click.command("degenerate")
