@@ -196,11 +196,15 @@ def _show_forecast(answer: dict[str, Any]) -> None:
             click.echo("  nothing recorded, nothing waits")
             continue
         for channel in team["channels"]:
+            seen = channel["at_once_observed"]
+            at_once = f"{channel['at_once']} at once per agent" + (
+                f" ({seen:g} seen)" if seen is not None else ""
+            )
             guess = "" if channel["aht_known"] else " (a guess)"
             patience = "endless" if channel["patience_s"] is None else f"{channel['patience_s']:g} s"
             click.echo(
-                f"  {channel['channel']}: handle time {channel['aht_s']:g} s{guess}, {channel['at_once']} at once per "
-                f"agent, patience {patience}, Erlang {channel['formula']}, target "
+                f"  {channel['channel']}: handle time {channel['aht_s']:g} s{guess}, {at_once}, "
+                f"patience {patience}, Erlang {channel['formula']}, target "
                 f"{channel['target']['percent']:g} % in {channel['target']['within_s']:g} s"
             )
         names = [c["channel"] for c in team["channels"]]

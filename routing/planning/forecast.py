@@ -217,6 +217,10 @@ def _notes_on_channel(
                 "guessed_handle_time", team=context.name, channel=channel, least=MIN_SAMPLES, minutes=minutes
             )
         )
+    limit = staffing.places_per_agent(channel, context.settings)
+    if stats.known and stats.concurrency < limit / 2:
+        seen = round(stats.concurrency, 1)
+        notes.append(note("fewer_at_once", team=context.name, channel=channel, limit=limit, seen=seen))
     if channel == Channel.VOICE and stats.patience_ms is None:
         notes.append(note("no_patience", team=context.name, channel=channel, least=MIN_SAMPLES))
     if learned.today_factor != 1.0:

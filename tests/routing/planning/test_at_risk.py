@@ -9,14 +9,15 @@ from crm_core.db.engine import Database
 from crm_core.errors import Invalid, NotFound
 from crm_core.schema import agent as agent_table
 from routing import items
-from routing.planning.at_risk import at_risk
-from routing.schema import sla_clock
+from routing.planning.at_risk import AT_ONCE, SEEDS, at_risk
+from routing.schema import sla_clock, work_item
 from tests.conftest import MovableClock
 from tests.routing.engine.desk import T0, arrives, go, the_item
-from tests.routing.planning.record import HOUR, MINUTE, a_calendar, a_team, an_agent, items_handled
+from tests.routing.planning.record import HOUR, MINUTE, a_calendar, a_team, an_agent, an_item, items_handled
 
 DAY = 24 * HOUR
 #: one mail at a time: what waits is handled one after the other
+ROUND = {d: [["00:00", "24:00"]] for d in ("mon", "tue", "wed", "thu", "fri", "sat", "sun")}
 ONE_MAIL = {"channels": {"async": {"max": 1, "weight": 100}}}
 
 
@@ -139,6 +140,24 @@ async def test_what_an_agent_has_is_walked_through_by_deadline(db: Database) -> 
     assert found[mails[1]]["assignee"]["name"] == "Olena"
     assert from_iso(found[mails[1]]["expected_at"]) == T0 + 10 * MINUTE
     assert found[mails[1]]["state"] == "assigned"
+
+
+async def test_much_is_played_in_a_process_beside(db: Database) -> None:
+    """Eighty waiting requests of a minute each, one agent who has one at a time: it is a matter of order."""
+    team = await a_team(db, settings=ONE_MAIL, calendar_id=await a_calendar(db, week=ROUND))
+    olena = await an_agent(db, "Olena", team)
+    await handle_times(db, team, olena, 20 * MINUTE)
+    waiting = [
+        an_item(ready_at=T0 - HOUR + n, order_key=T0 + n, team_id=team, channel="async", state="waiting",
+                due_at=T0 + 2 * HOUR)
+        for n in range(AT_ONCE // SEEDS + 1)
+    ]  # fmt: skip
+    async with db.transaction() as uow:
+        for row in waiting:
+            await uow.insert(work_item, row)
+    found = await at_risk(db, now=T0)
+    # In two hours she gets through about six of them; the others are late for certain.
+    assert len(waiting) - 8 < found["teams"][0]["expected_breaches"] < len(waiting) - 3
 
 
 async def test_asking_twice_gives_the_same(db: Database) -> None:

@@ -114,6 +114,17 @@ async def test_being_short_now_is_by_who_is_online(db: Database) -> None:
     assert there["short_now"] == there["intervals"][0]["needed"] > 3
 
 
+async def test_handle_times_of_one_at_a_time_are_told_as_such(db: Database) -> None:
+    team = await a_team(db)
+    agent = await an_agent(db, "Olena", team, online=False)
+    told = [(NOW - 10 * DAY + n * HOUR, 0, 60_000) for n in range(40)]
+    await items_handled(db, told, team_id=team, agent_id=agent)
+    found = await forecast(db, Wish(hours=1), NOW)
+    (channel,) = found["teams"][0]["channels"]
+    assert (channel["at_once"], channel["at_once_observed"]) == (4, 1.0)
+    assert "fewer_at_once" in {n["code"] for n in found["notes"]}
+
+
 async def test_a_half_hour_brings_at_least_what_it_has_brought(db: Database) -> None:
     team = await a_team(db)
     agent = await an_agent(db, "Olena", team, online=False)
