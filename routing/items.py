@@ -5,9 +5,10 @@ Every function runs in the caller's transaction and is idempotent: a source has 
 
 from dataclasses import replace
 
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import bindparam, or_, select, update
 
 from crm_core.clock import DAY, MINUTE
+from crm_core.db.prepared import Prepared
 from crm_core.db.uow import UnitOfWork
 from crm_core.schema import agent, contact, conversation, inbox, inquiry, team_member
 from routing import apply, capacity, decide, demands, machine, match, reasons, rebalance, store
@@ -52,9 +53,9 @@ async def adopt_inquiry(
 
 async def enqueue_callback(uow: UnitOfWork, callback: RowLike, contact: RowLike | None = None) -> Item:
     """A callback is due: its owner is asked first, then the team. Key: the promised time and a tolerance."""
-    found = await store.lock_live(uow, "callback", callback["id"])
-    if found is not None:
-        return found
+    latest = await store.lock_latest(uow, "callback", callback["id"])
+    if latest is not None and latest.live:
+        return latest
     contact = contact or await _contact(uow, callback["contact_id"])
     request = await _inquiry(uow, callback["inquiry_id"])
     team_id = (
@@ -64,7 +65,7 @@ async def enqueue_callback(uow: UnitOfWork, callback: RowLike, contact: RowLike 
     language = request["language"] if request else str((contact or {}).get("locale") or "")[:2]
     wanted = await demands.requirements(uow, team_id, language, request["requirements"] if request else {})
     item, made = await _insert(
-        uow, team_,
+        uow, team_, latest,
         Item(
             id=0, source_kind="callback", source_id=callback["id"], inquiry_id=callback["inquiry_id"],
             conversation_id=callback["conversation_id"], contact_id=callback["contact_id"], team_id=team_id,
@@ -84,16 +85,16 @@ async def enqueue_place(
     """A place in the queue of live calls, kept for somebody who hung up: it has the instant at which he began to wait
     and his priority, so no call that came later is before it. `head`: he is on the line already and is next.
     """
-    found = await store.lock_live(uow, "callback", callback["id"])
-    if found is not None:
-        return found
+    latest = await store.lock_latest(uow, "callback", callback["id"])
+    if latest is not None and latest.live:
+        return latest
     contact = contact or await _contact(uow, callback["contact_id"])
     team_id = callback["team_id"] or await demands.default_team(uow)
     team_ = await store.team_context(uow.conn, team_id)
     language = str((contact or {}).get("locale") or "")[:2]
     began = callback["enqueued_at"] if callback["enqueued_at"] is not None else uow.now
     item, made = await _insert(
-        uow, team_,
+        uow, team_, latest,
         Item(
             id=0, source_kind="callback", source_id=callback["id"], inquiry_id=callback["inquiry_id"],
             conversation_id=callback["conversation_id"], contact_id=callback["contact_id"], team_id=team_id,
@@ -116,15 +117,15 @@ async def enqueue_call(
     priority: str = "normal",
 ) -> Item:
     """A caller waits in our queue. `ready_at`: since when, if he had a place already."""
-    found = await store.lock_live(uow, "call", call["id"])
-    if found is not None:
-        return found
+    latest = await store.lock_latest(uow, "call", call["id"])
+    if latest is not None and latest.live:
+        return latest
     person = await _contact(uow, call["contact_id"])
     team_id = team_id or await demands.default_team(uow)
     team_ = await store.team_context(uow.conn, team_id)
     language = str((person or {}).get("locale") or "")[:2]
     item, made = await _insert(
-        uow, team_,
+        uow, team_, latest,
         Item(
             id=0, source_kind="call", source_id=call["id"], inquiry_id=call["inquiry_id"],
             conversation_id=call["conversation_id"], contact_id=call["contact_id"], team_id=team_id,
@@ -141,7 +142,8 @@ async def adopt_call(uow: UnitOfWork, call: RowLike, agent_id: int) -> Item:
     """An agent answered a call: it takes his place for calls until it ends, so that nobody offers him
     another. If it waited in our queue, or rang at others, these lose it now.
     """
-    found = await store.lock_live(uow, "call", call["id"])
+    latest = await store.lock_latest(uow, "call", call["id"])
+    found = latest if latest is not None and latest.live else None
     if found is not None and (found.owner_id == agent_id or found.state == ItemState.WRAPUP):
         return found
     if found is not None and found.owner_id is None:
@@ -155,7 +157,7 @@ async def adopt_call(uow: UnitOfWork, call: RowLike, agent_id: int) -> Item:
     )
     team_ = await store.team_context(uow.conn, team_id)
     item, made = await _insert(
-        uow, team_,
+        uow, team_, latest,
         Item(
             id=0, source_kind="call", source_id=call["id"], inquiry_id=call["inquiry_id"],
             conversation_id=call["conversation_id"], contact_id=call["contact_id"], team_id=team_id,
@@ -247,7 +249,7 @@ async def finish(uow: UnitOfWork, source_kind: str, source_id: int, cause: str) 
         return None
     team_ = await store.team_context(uow.conn, item.team_id)
     held = await store.holdings(uow, item)
-    await capacity.lock(uow, [h.agent_id for h in held])
+    await capacity.lock_several(uow, [h.agent_id for h in held])
     after = await apply.feed(uow, item, machine.Ended(held=held, cause=cause), team_.settings)
     if not after.live:
         for agent_id in sorted({h.agent_id for h in held}):
@@ -259,16 +261,8 @@ async def rekey(uow: UnitOfWork, inquiry_id: int) -> Item | None:
     """Something that the order depends on changed: priority, VIP, an SLA deadline. Recompute a queued item's
     key, and when its next ring opens; what somebody has whose owner is gone may have to go to others.
     """
-    row = await uow.row(
-        uow.lock(
-            select(work_item).where(
-                work_item.c.source_kind == "inquiry", work_item.c.source_id == inquiry_id,
-                work_item.c.state.in_((*QUEUED, ItemState.ASSIGNED)),
-            ),
-            # Whoever has it right now is giving it to somebody, or recomputes the key when it comes back.
-            skip_locked=True,
-        )
-    )  # fmt: skip
+    # Whoever has it right now is giving it to somebody, or recomputes the key when it comes back.
+    row = await uow.row(_REKEYED, {"inquiry": inquiry_id})
     if row is None:
         return None
     item = Item.from_row(row)
@@ -290,11 +284,7 @@ async def refresh_key(uow: UnitOfWork, item: Item, team_: TeamContext) -> Item:
     """The key as of the inquiry's present priority, VIP and deadlines; the instant of readiness stays."""
     if item.source_kind != "inquiry":
         return item
-    row = await uow.row(
-        select(inquiry.c.priority, contact.c.vip)
-        .join(contact, contact.c.id == inquiry.c.contact_id)
-        .where(inquiry.c.id == item.source_id)
-    )
+    row = await uow.row(_URGENCY, {"inquiry": item.source_id})
     if row is None:
         return item
     due = await store.reply_due(uow.conn, item.source_id)
@@ -305,16 +295,8 @@ async def refresh_key(uow: UnitOfWork, item: Item, team_: TeamContext) -> Item:
         return item
     saved = await apply.save(uow, item, wanted)
     if saved.order_key != item.order_key:
-        lanes_of = await uow.rows(select(queue_entry.c.lane_id).where(queue_entry.c.item_id == item.id))
-        if lanes_of:
-            await uow.execute(delete(queue_entry).where(queue_entry.c.item_id == item.id))
-            await uow.execute(
-                insert(queue_entry),
-                [
-                    {"lane_id": r["lane_id"], "order_key": saved.order_key, "item_id": item.id}
-                    for r in lanes_of
-                ],
-            )
+        # The key is the same in all its lanes.
+        await uow.execute(_MOVE, {"item": item.id, "key_": saved.order_key})
     return saved
 
 
@@ -375,14 +357,14 @@ async def _make_for_inquiry(
     uow: UnitOfWork, row: RowLike, person: RowLike | None, thread: RowLike | None,
     box: RowLike | None, *, sticky_agent_id: int | None,
 ) -> tuple[Item, TeamContext, bool]:  # fmt: skip
-    found = await store.lock_live(uow, "inquiry", row["id"])
-    if found is not None:
-        return found, await store.team_context(uow.conn, found.team_id), False
+    latest = await store.lock_latest(uow, "inquiry", row["id"])
+    if latest is not None and latest.live:
+        return latest, await store.team_context(uow.conn, latest.team_id), False
     person = person or await _contact(uow, row["contact_id"])
     if thread is None and row["conversation_id"] is not None:
-        thread = await uow.row(select(conversation).where(conversation.c.id == row["conversation_id"]))
-    if box is None and row["inbox_id"] is not None:
-        box = await uow.row(select(inbox).where(inbox.c.id == row["inbox_id"]))
+        thread = await uow.row(_STICKY, {"id_": row["conversation_id"]})
+    if box is None and row["inbox_id"] is not None and not row["team_id"]:
+        box = await uow.row(_INBOX, {"id_": row["inbox_id"]})
     team_id = row["team_id"] or (box["team_id"] if box else None) or await demands.default_team(uow)
     team_ = await store.team_context(uow.conn, team_id)
     sticky = sticky_agent_id
@@ -399,15 +381,15 @@ async def _make_for_inquiry(
         due_at=await store.reply_due(uow.conn, row["id"]), manager_id=manager,
         sticky_agent_id=sticky if sticky in people else None,
     )  # fmt: skip
-    stored, made = await _insert(uow, team_, item)
+    stored, made = await _insert(uow, team_, latest, item)
     return stored, team_, made
 
 
 async def _insert(
-    uow: UnitOfWork, team_: TeamContext, item: Item, *, ready_at: int | None = None
+    uow: UnitOfWork, team_: TeamContext, latest: Item | None, item: Item, *, ready_at: int | None = None
 ) -> tuple[Item, bool]:
-    """Store a new item as the source's next attempt. A concurrent twin wins; then its item is returned,
-    and False. `ready_at`: since when it waits, if that is not now.
+    """Store a new item as the attempt after `latest`, the source's last one. A concurrent twin wins; then its item
+    is returned, and False. `ready_at`: since when it waits, if that is not now.
     """
     now = uow.now
     item = replace(
@@ -416,12 +398,8 @@ async def _insert(
         teams_seen=() if item.team_id is None else (item.team_id,), state=ItemState.WAITING,
     )  # fmt: skip
     key = _key(item, team_)
-    before = await uow.scalar(
-        select(func.max(work_item.c.attempt)).where(
-            work_item.c.source_kind == item.source_kind, work_item.c.source_id == item.source_id
-        )
-    )
-    item = replace(item, order_key=key.key, order_parts=key.as_data(), attempt=(before or 0) + 1)
+    attempt = 1 if latest is None else latest.attempt + 1
+    item = replace(item, order_key=key.key, order_parts=key.as_data(), attempt=attempt)
     made = await uow.insert_new(
         work_item, item.as_values(), key=["source_kind", "source_id", "attempt"], returning=work_item.c.id
     )
@@ -441,13 +419,42 @@ def _key(item: Item, team_: TeamContext) -> OrderKey:
 
 
 async def _contact(uow: UnitOfWork, contact_id: int | None) -> RowLike | None:
-    return None if contact_id is None else await uow.row(select(contact).where(contact.c.id == contact_id))
+    return None if contact_id is None else await uow.row(_CONTACT, {"id_": contact_id})
 
 
 async def _inquiry(uow: UnitOfWork, inquiry_id: int | None) -> RowLike | None:
-    return None if inquiry_id is None else await uow.row(select(inquiry).where(inquiry.c.id == inquiry_id))
+    return None if inquiry_id is None else await uow.row(_INQUIRY, {"id_": inquiry_id})
 
 
 def needs_people(row: RowLike) -> bool:
     """Whether an inquiry is for people to handle now."""
     return row["status"] in _OPEN and not row["held_by_bot"] and row["merged_into_id"] is None
+
+
+# --- statements
+# ----------------------------------------------------------------------------------------------------
+_INQUIRY = Prepared(select(inquiry).where(inquiry.c.id == bindparam("id_")))
+_CONTACT = Prepared(select(contact).where(contact.c.id == bindparam("id_")))
+_INBOX = Prepared(select(inbox).where(inbox.c.id == bindparam("id_")))
+_STICKY = Prepared(
+    select(conversation.c.sticky_agent_id, conversation.c.sticky_until).where(
+        conversation.c.id == bindparam("id_")
+    )
+)
+_REKEYED = Prepared(
+    select(work_item)
+    .where(
+        work_item.c.source_kind == "inquiry",
+        work_item.c.source_id == bindparam("inquiry"),
+        or_(*(work_item.c.state == state for state in (*QUEUED, ItemState.ASSIGNED))),
+    )
+    .with_for_update(skip_locked=True)
+)
+_URGENCY = Prepared(
+    select(inquiry.c.priority, contact.c.vip)
+    .join(contact, contact.c.id == inquiry.c.contact_id)
+    .where(inquiry.c.id == bindparam("inquiry"))
+)
+_MOVE = Prepared(
+    update(queue_entry).where(queue_entry.c.item_id == bindparam("item")).values(order_key=bindparam("key_"))
+)

@@ -6,22 +6,22 @@ decision and events are written together. Who loses a race tries the next candid
 leaves it to the next poll.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from time import perf_counter_ns
 from typing import Any
 
-from sqlalchemy import and_, bindparam, func, or_, select
+from sqlalchemy import and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from crm_core.db.engine import Database
-from crm_core.db.prepared import Prepared, any_of, fetch
 from crm_core.db.uow import UnitOfWork
-from crm_core.schema import inquiry, team
 from routing import (
     apply,
     capacity,
     decide,
+    heads,
     lanes,
     lead_counts,
     machine,
@@ -32,18 +32,15 @@ from routing import (
     store,
 )
 from routing.eligibility import availability_failure, lane_failure
-from routing.model import AgentView, Item, ItemState, Reason, RowLike
-from routing.schema import agent_lane, agent_slot, agent_state, calendar, lane, queue_entry, work_item
-from routing.settings import DEFAULT_CHANNELS, ChannelSettings
+from routing.model import AgentView, Item, ItemState, Reason
+from routing.schema import agent_lane, agent_slot, agent_state, lane, queue_entry
+from routing.settings import DEFAULT_CHANNELS
 from routing.store import TeamContext
 
 #: candidates tried before a decision yields to the next poll
 MAX_TRIES = 5
 #: items that one agent takes in one transaction
 MAX_PULLS = 15
-#: items that an agent chooses among, and if none of them is for him
-_HEADS = 8
-_DEEP_HEADS = 160
 _PAGE = 200
 
 
@@ -232,19 +229,58 @@ async def pull(uow: UnitOfWork, agent_id: int, trigger: str = "agent_free", *, l
     items.
     """
     taken = 0
-    passed: set[int] = set()
     agent = await store.view(uow.conn, agent_id, uow.now)
+    choice = _Choice()
     while agent is not None and taken < limit:
         # From the first item on he is locked by this transaction: what he holds is known without asking again.
-        agent = await _pull_one(uow, agent, trigger, passed)
+        agent = await _pull_one(uow, agent, trigger, choice)
         taken += agent is not None
     return taken
 
 
-async def _pull_one(uow: UnitOfWork, agent: AgentView, trigger: str, passed: set[int]) -> AgentView | None:
+@dataclass(slots=True)
+class _Choice:
+    """What an agent may choose from, read once for all that he takes: the first items of his lanes by channel and
+    the teams they are of. `ended`: channels whose items are all here; `tried`: taken or lost.
+    """
+
+    heads: list[Item] = field(default_factory=list)
+    teams: dict[int | None, TeamContext] = field(default_factory=dict)
+    ended: set[str] = field(default_factory=set)
+    tried: set[int] = field(default_factory=set)
+    rules: dict[int | None, decide.TeamRules] = field(default_factory=dict)
+    deep: bool = False
+
+    def add(self, heads: Sequence[Item], teams: Mapping[int | None, TeamContext]) -> None:
+        known = {h.id for h in self.heads}
+        more = (h for h in heads if h.id not in known)
+        self.heads = sorted([*self.heads, *more], key=lambda h: (h.order_key, h.id))
+        self.teams = {**teams, **self.teams}
+
+    def of(self, channels: Collection[str]) -> list[Item]:
+        return [h for h in self.heads if h.channel in channels and h.id not in self.tried]
+
+    def hidden(self, agent: AgentView, channels: Sequence[str], now: int) -> list[str]:
+        """Channels that may hold something for him behind what was read: not those that he has no room for."""
+        if self.deep:
+            return []
+        behind = []
+        for channel in channels:
+            here = self.of([channel])
+            full = bool(here) and all(self._no_room(agent, h, now) for h in here)
+            if channel not in self.ended and not full:
+                behind.append(channel)
+        return behind
+
+    def _no_room(self, agent: AgentView, head: Item, now: int) -> bool:
+        rules = self.rules[head.team_id].settings.channel(head.channel)
+        return availability_failure(agent, head.channel, rules.weight, rules, now) is not None
+
+
+async def _pull_one(uow: UnitOfWork, agent: AgentView, trigger: str, choice: _Choice) -> AgentView | None:
     """One item for him. Returns him as he is with it, None if there is nothing."""
     began, now = perf_counter_ns(), uow.now
-    agent_id = agent.agent_id
+    lost: list[tuple[int, str]] = []
     open_channels = [
         c for c, rules in DEFAULT_CHANNELS.items()
         # Weights are the team's; with the smallest possible one only the truly impossible channels fall out
@@ -253,21 +289,23 @@ async def _pull_one(uow: UnitOfWork, agent: AgentView, trigger: str, passed: set
     ]  # fmt: skip
     if not open_channels:
         return None
-    agent, heads, teams, rules = await _choice(uow.conn, agent, open_channels, now)
-    if len(heads) >= _HEADS and decide.pick(agent, heads, rules, now, without=passed).item is None:
-        # Somebody who declined all the first ones, or has no room for their channel, must still get at those behind.
-        fitting = _channels_with_room(agent, open_channels, heads, rules, now)
-        agent, heads, teams, rules = await _choice(uow.conn, agent, fitting, now, deep=True)
-    lost: list[tuple[int, str]] = []
-    for _ in range(_DEEP_HEADS):
-        picked = decide.pick(agent, heads, rules, now, without=passed)
-        if picked.item is None or picked.step is None or len(lost) >= MAX_TRIES:
-            return None
-        passed.add(picked.item.id)
+    agent = await _look(uow.conn, agent, open_channels, choice, now)
+    for _ in range(heads.DEEP):
+        here = choice.of(open_channels)
+        picked = decide.pick(agent, here, choice.rules, now)
+        if picked.item is None or picked.step is None:
+            if not (wanted := choice.hidden(agent, open_channels, now)):
+                return None
+            # Somebody who declined all the first ones must still get at those behind them.
+            agent = await _look(uow.conn, agent, wanted, choice, now, deep=True)
+            continue
+        choice.tried.add(picked.item.id)
         if lane_failure(agent, picked.step.lanes) is not None:
             continue  # the lane of a crowded team does not ask for his level, the item does
-        team = teams[picked.item.team_id]
-        item, row = await _claim(uow, picked.item)
+        if len(lost) >= MAX_TRIES:
+            return None
+        team = choice.teams[picked.item.team_id]
+        item, row = await heads.claim(uow, picked.item)
         if item is None:
             lost.append((picked.item.id, Reason.ITEM_LOCKED.value))
             continue
@@ -277,35 +315,17 @@ async def _pull_one(uow: UnitOfWork, agent: AgentView, trigger: str, passed: set
             lost.append((item.id, failure.value))
             continue
         why = reasons.of_pull(
-            item, agent, picked, trigger=trigger, heads=len(heads), lost=lost,
+            item, agent, picked, trigger=trigger, heads=len(here), lost=lost,
             version=team.settings.version, now=now,
         )  # fmt: skip
-        given = replay.of_pull(agent, picked, heads, rules, now)
+        given = replay.of_pull(agent, picked, here, choice.rules, now)
         why["took_us"] = (perf_counter_ns() - began) // 1000
         await _give(
             uow, item, [agent], step=picked.step, entered_at=item.step_entered_at, why=why, team=team,
-            trigger=trigger, given=given, known=apply.Known(inquiry=row, names={agent_id: agent.name}),
+            trigger=trigger, given=given, known=apply.Known(inquiry=row, names={agent.agent_id: agent.name}),
         )  # fmt: skip
         return _with_one_more(agent, item.channel, team, now)
     return None
-
-
-def _channels_with_room(
-    agent: AgentView, channels: Sequence[str], heads: Sequence[Item], teams: Mapping[int | None, decide.TeamRules],
-    now: int,
-) -> list[str]:  # fmt: skip
-    """Without those channels of which he could take no head for want of room: their heads hide all others."""
-    full = {
-        channel
-        for channel in channels
-        if (of_it := [h for h in heads if h.channel == channel])
-        and all(_no_room(agent, h, teams[h.team_id].settings.channel(channel), now) for h in of_it)
-    }
-    return [c for c in channels if c not in full]
-
-
-def _no_room(agent: AgentView, head: Item, rules: ChannelSettings, now: int) -> bool:
-    return availability_failure(agent, head.channel, rules.weight, rules, now) is not None
 
 
 def _with_one_more(agent: AgentView, channel: str, team: TeamContext, now: int) -> AgentView:
@@ -319,131 +339,40 @@ def _with_one_more(agent: AgentView, channel: str, team: TeamContext, now: int) 
     )
 
 
-async def _choice(
-    conn: AsyncConnection, agent: AgentView, channels: Sequence[str], now: int, *, deep: bool = False
-) -> tuple[AgentView, list[Item], dict[int | None, TeamContext], dict[int | None, decide.TeamRules]]:
-    """What an agent may choose from, the rules of the teams whose items these are, and what these rules ask
-    about him.
-    """
-    heads, teams = await _heads(conn, agent.agent_id, channels, deep=deep)
-    rules = {t: context.rules(now) for t, context in teams.items()}
-    if decide.asks_on_time(heads, rules, now):
-        seen = {h.id for h in heads}
-        later, more = await _heads(conn, agent.agent_id, channels, deep=deep, since=now)
-        heads = sorted([*heads, *(h for h in later if h.id not in seen)], key=lambda h: (h.order_key, h.id))
-        teams = {**more, **teams}
-        rules = {t: context.rules(now) for t, context in teams.items()}
-    for team_id, others in decide.overflow_teams_of(heads, rules).items():
-        # Items of several channels of one team at once are rare; the first one's queue stands for it.
-        channel = next(h.channel for h in heads if h.team_id == team_id)
-        loads = await store.queue_loads(conn, {team_id, *others}, channel, now)
-        rules[team_id] = teams[team_id].rules(now, loads)
-    for team_id in {h.team_id for h in heads if h.kind == "lead" and h.team_id is not None}:
-        leads = teams[team_id].settings.leads
-        if leads.weighted and team_id is not None:
-            me = agent.agent_id
-            stands = await lead_counts.stands(conn, team_id, leads, teams[team_id].tz, [me], now)
-            agent = replace(agent, leads={**agent.leads, team_id: stands[me]})
-    return agent, heads, teams, rules
-
-
-async def _heads(
+async def _look(
     conn: AsyncConnection,
-    agent_id: int,
+    agent: AgentView,
     channels: Sequence[str],
+    choice: _Choice,
+    now: int,
     *,
     deep: bool = False,
-    since: int | None = None,
-) -> tuple[list[Item], dict[int | None, TeamContext]]:
-    """The most urgent items of an agent's lanes, best first, and the teams they are of: a few index entries of each
-    lane, whatever is queued. `deep`: more of them. `since`: of those with a key from there on.
-    """
-    here = {"agent": agent_id, "channels": list(channels)}
-    statement = _HEADS_OF[deep, since is not None]
-    rows = await fetch(conn, statement, here if since is None else {**here, "since": since})
-    teams: dict[int | None, TeamContext] = {}
-    for row in rows:
-        if row["team_id"] not in teams:
-            known = row["team_id"] is not None and row["team_name"] is not None
-            teams[row["team_id"]] = store.context_of(row) if known else TeamContext()
-    return [Item.from_row(r) for r in rows], teams
-
-
-def _heads_of(*, deep: bool, since: bool) -> Prepared:
-    per_lane, most = (_DEEP_HEADS, _DEEP_HEADS) if deep else (_HEADS, _HEADS)
-    entry, nth = queue_entry.alias("entry"), queue_entry.alias("nth")
-    from_ = bindparam("since", type_=queue_entry.c.order_key.type)
-    last = (
-        select(nth.c.order_key)
-        .where(nth.c.lane_id == agent_lane.c.lane_id, *([nth.c.order_key >= from_] if since else []))
-        .order_by(nth.c.order_key, nth.c.item_id)
-        .limit(1)
-        .offset(per_lane - 1)
-        .correlate(agent_lane)
-        .scalar_subquery()
-    )
-    first = (
-        select(entry.c.item_id, entry.c.order_key)
-        .select_from(agent_lane)
-        .join(lane, lane.c.id == agent_lane.c.lane_id)
-        .join(
-            entry,
-            and_(entry.c.lane_id == agent_lane.c.lane_id, entry.c.order_key <= func.coalesce(last, _ENDLESS)),
-        )
-        .where(agent_lane.c.agent_id == bindparam("agent"), any_of(lane.c.channel, "channels"))
-        .distinct()
-        .order_by(entry.c.order_key, entry.c.item_id)
-        .limit(most)
-    )
-    if since:
-        first = first.where(entry.c.order_key >= from_)
-    best = first.subquery()
-    return Prepared(
-        select(work_item, *store.team_columns())
-        .join(best, best.c.item_id == work_item.c.id)
-        .outerjoin(team, team.c.id == work_item.c.team_id)
-        .outerjoin(calendar, calendar.c.id == team.c.calendar_id)
-        .order_by(work_item.c.order_key, work_item.c.id)
-    )
-
-
-_ENDLESS = 2**62
-_HEADS_OF = {(d, s): _heads_of(deep=d, since=s) for d in (True, False) for s in (True, False)}
-
-
-async def _claim(uow: UnitOfWork, head: Item) -> tuple[Item | None, RowLike | None]:
-    """Lock an item that was read before, if it still is what it was, and its inquiry. Never waits: the inquiry is
-    before the item in the lock order, and who holds it now will soon want the item.
-    """
-    of_inquiry = head.inquiry_id is not None and head.source_kind == "inquiry"
-    row = await uow.row(_CLAIM[of_inquiry], {"id_": head.id, "version_": head.version})
-    if row is None:
-        return None, None
-    inquiry_row = {name: row[f"inquiry_{name}"] for name in _INQUIRY_COLUMNS} if of_inquiry else None
-    # Its version is that of the head: nothing else has changed either.
-    return head, inquiry_row
-
-
-_INQUIRY_COLUMNS = tuple(c.name for c in inquiry.c)
-
-
-def _claim_of(*, of_inquiry: bool) -> Prepared:
-    statement = select(work_item.c.id).where(
-        work_item.c.id == bindparam("id_"),
-        work_item.c.state == ItemState.WAITING,
-        work_item.c.version == bindparam("version_"),
-    )
-    if not of_inquiry:
-        return Prepared(statement.with_for_update(skip_locked=True))
-    columns = (c.label(f"inquiry_{c.name}") for c in inquiry.c)
-    return Prepared(
-        statement.add_columns(*columns)
-        .join(inquiry, inquiry.c.id == work_item.c.inquiry_id)
-        .with_for_update(skip_locked=True, of=[work_item, inquiry])
-    )
-
-
-_CLAIM = {of_inquiry: _claim_of(of_inquiry=of_inquiry) for of_inquiry in (True, False)}
+) -> AgentView:
+    """Read what there is to choose from, unless enough of it is known, and what the teams' rules ask about him."""
+    if not deep and choice.rules and all(c in choice.ended or choice.of([c]) for c in channels):
+        return agent
+    found, teams = await heads.read(conn, agent.agent_id, channels, deep=deep)
+    counted = Counter(h.channel for h in found)
+    choice.ended |= {c for c in channels if counted[c] < (heads.DEEP if deep else heads.FRONT)}
+    choice.deep |= deep
+    choice.add(found, teams)
+    rules = {t: context.rules(now) for t, context in choice.teams.items()}
+    if decide.asks_on_time(choice.heads, rules, now):
+        choice.add(*await heads.read(conn, agent.agent_id, channels, deep=deep, since=now))
+        rules = {t: context.rules(now) for t, context in choice.teams.items()}
+    for team_id, others in decide.overflow_teams_of(choice.heads, rules).items():
+        # Items of several channels of one team at once are rare; the first one's queue stands for it.
+        channel = next(h.channel for h in choice.heads if h.team_id == team_id)
+        loads = await store.queue_loads(conn, {team_id, *others}, channel, now)
+        rules[team_id] = choice.teams[team_id].rules(now, loads)
+    for team_id in {h.team_id for h in choice.heads if h.kind == "lead" and h.team_id is not None}:
+        leads = choice.teams[team_id].settings.leads
+        if leads.weighted and team_id is not None:
+            me = agent.agent_id
+            stands = await lead_counts.stands(conn, team_id, leads, choice.teams[team_id].tz, [me], now)
+            agent = replace(agent, leads={**agent.leads, team_id: stands[me]})
+    choice.rules = rules
+    return agent
 
 
 # --- the poll

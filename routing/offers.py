@@ -7,8 +7,9 @@ once: all ways lock the item first and look at the offer again under that lock.
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
+from crm_core.db.prepared import Prepared
 from crm_core.db.uow import UnitOfWork
 from crm_core.errors import Forbidden, Gone, NotFound
 from crm_core.schema import conversation
@@ -38,7 +39,7 @@ async def accept(
     """
 
     async def act() -> dict[str, Any]:
-        row, item = await _locked(uow, offer_id, agent_id)
+        row, item, request = await _locked(uow, offer_id, agent_id)
         if row["state"] == "accepted":
             return await _assignment_view(uow, item)
         if row["state"] != "open" or row["expires_at"] <= uow.now:
@@ -46,15 +47,13 @@ async def accept(
         held = await store.holdings(uow, item)
         mine = next(h for h in held if not h.assignment and h.id == offer_id)
         others = [h for h in held if not h.assignment and h.id != offer_id]
-        await capacity.lock(uow, [h.agent_id for h in held])
+        await capacity.lock_several(uow, [h.agent_id for h in held])
         team = await store.team_context(uow.conn, item.team_id)
+        known = apply.Known(inquiry=request if item.source_kind == "inquiry" else None)
         await apply.feed(
-            uow,
-            item,
-            machine.Accepted(offer=mine, others=others),
-            team.settings,
-            decision_id=row["decision_id"],
-        )
+            uow, item, machine.Accepted(offer=mine, others=others), team.settings,
+            decision_id=row["decision_id"], known=known,
+        )  # fmt: skip
         return await _assignment_view(uow, item)
 
     return await commands.once(uow, command_id, act)
@@ -73,7 +72,7 @@ async def decline(
     """
 
     async def act() -> dict[str, Any]:
-        row, item = await _locked(uow, offer_id, agent_id)
+        row, item, _ = await _locked(uow, offer_id, agent_id)
         if row["state"] == "open":
             await _refuse(uow, item, [row], "declined", (reason or "")[:60] or None)
         elif row["state"] != "declined":
@@ -87,10 +86,10 @@ async def expire(uow: UnitOfWork, offer_id: int) -> bool:
     """End an offer whose time ran out; the item goes back with its original key. Of several offers of one item
     all whose time is over end together. Returns whether any did.
     """
-    row = await uow.row(select(offer).where(offer.c.id == offer_id))
+    row = await uow.row(_OFFER, {"id_": offer_id})
     if row is None or row["state"] != "open" or row["expires_at"] > uow.now:
         return False
-    item = await _item_for(uow, row["item_id"], skip_locked=True)
+    item, _ = await _item_for(uow, row["item_id"], skip_locked=True)
     if item is None:
         return False
     over = await uow.rows(
@@ -145,43 +144,41 @@ async def _back_to_sender(uow: UnitOfWork, item: Item, team: store.TeamContext, 
     return await apply.feed(uow, item, event, team.settings, decision_id=decision_id)
 
 
-async def _locked(uow: UnitOfWork, offer_id: int, agent_id: int) -> tuple[RowLike, Item]:
-    row = await uow.row(select(offer).where(offer.c.id == offer_id))
+async def _locked(uow: UnitOfWork, offer_id: int, agent_id: int) -> tuple[RowLike, Item, RowLike | None]:
+    """The offer, its item and the item's inquiry, as they are under the locks."""
+    row = await uow.row(_OFFER, {"id_": offer_id})
     if row is None:
         raise NotFound(f"no offer {offer_id}", params={"offer_id": offer_id})
     if row["agent_id"] != agent_id:
         raise Forbidden("this offer is for somebody else", code="not_your_offer")
-    item = await _item_for(uow, row["item_id"])
-    fresh = await uow.row(select(offer).where(offer.c.id == offer_id))
+    item, request = await _item_for(uow, row["item_id"])
+    fresh = await uow.row(_OFFER, {"id_": offer_id})
     if item is None or fresh is None:
         raise NotFound(f"no offer {offer_id}", params={"offer_id": offer_id})
-    return fresh, item
+    return fresh, item, request
 
 
-async def _item_for(uow: UnitOfWork, item_id: int, *, skip_locked: bool = False) -> Item | None:
-    """The item, locked after the inquiry and conversation that its assignment will write to."""
+async def _item_for(
+    uow: UnitOfWork, item_id: int, *, skip_locked: bool = False
+) -> tuple[Item | None, RowLike | None]:
+    """The item, locked after the inquiry (which comes with it) and the conversation that its assignment will write
+    to.
+    """
     seen = await store.item(uow, item_id)
     if seen is None:
-        return None
-    if not skip_locked:
-        if seen.inquiry_id is not None:
-            await store.lock_inquiry(uow, seen.inquiry_id)
-        if seen.conversation_id is not None:
-            await uow.execute(
-                uow.lock(select(conversation.c.id).where(conversation.c.id == seen.conversation_id))
-            )
-    elif (
-        seen.inquiry_id is not None
-        and await store.lock_inquiry(uow, seen.inquiry_id, skip_locked=True) is None
-    ):
-        return None
-    return await store.lock_item(uow, item_id, skip_locked=skip_locked)
+        return None, None
+    request: RowLike | None = None
+    if seen.inquiry_id is not None:
+        request = await store.lock_inquiry(uow, seen.inquiry_id, skip_locked=skip_locked)
+        if request is None and skip_locked:
+            return None, None
+    if seen.conversation_id is not None and not skip_locked:
+        await uow.execute(_LOCK_CONVERSATION, {"id_": seen.conversation_id})
+    return await store.lock_item(uow, item_id, skip_locked=skip_locked), request
 
 
 async def _assignment_view(uow: UnitOfWork, item: Item) -> dict[str, Any]:
-    row = await uow.row(
-        select(assignment).where(assignment.c.item_id == item.id).order_by(assignment.c.id.desc()).limit(1)
-    )
+    row = await uow.row(_ASSIGNMENT, {"item": item.id})
     return view_of(row, item) if row is not None else {"item_id": item.id, "inquiry_id": item.inquiry_id}
 
 
@@ -211,3 +208,15 @@ def _gone(row: RowLike) -> Gone:
     return Gone(
         "somebody else has this now", code="offer_taken", params={"offer_id": row["id"], "state": state}
     )
+
+
+_OFFER = Prepared(select(offer).where(offer.c.id == bindparam("id_")))
+_LOCK_CONVERSATION = Prepared(
+    select(conversation.c.id).where(conversation.c.id == bindparam("id_")).with_for_update()
+)
+_ASSIGNMENT = Prepared(
+    select(assignment)
+    .where(assignment.c.item_id == bindparam("item"))
+    .order_by(assignment.c.id.desc())
+    .limit(1)
+)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Text, and_, bindparam, case, cast, func, or_, select
+from sqlalchemy import ColumnElement, Text, bindparam, cast, func, literal_column, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.selectable import Select
 
@@ -147,6 +147,14 @@ async def lock_live(uow: UnitOfWork, source_kind: str, source_id: int) -> Item |
     return Item.from_row(row) if row else None
 
 
+async def lock_latest(uow: UnitOfWork, source_kind: str, source_id: int) -> Item | None:
+    """The latest item of a source, alive or not, locked. Whoever makes the next one numbers it after this one, so
+    that of two who do so at once only one succeeds.
+    """
+    row = await uow.row(_LOCK_LATEST, {"kind_": source_kind, "source": source_id})
+    return Item.from_row(row) if row else None
+
+
 async def lock_inquiry(uow: UnitOfWork, inquiry_id: int, *, skip_locked: bool = False) -> RowLike | None:
     return await uow.row(_LOCK_INQUIRY[skip_locked], {"id_": inquiry_id})
 
@@ -165,6 +173,13 @@ _LOCK_LIVE = Prepared(
         work_item.c.source_id == bindparam("source"),
         or_(*(work_item.c.state == state for state in LIVE)),
     )
+    .with_for_update()
+)
+_LOCK_LATEST = Prepared(
+    select(work_item)
+    .where(work_item.c.source_kind == bindparam("kind_"), work_item.c.source_id == bindparam("source"))
+    .order_by(work_item.c.attempt.desc())
+    .limit(1)
     .with_for_update()
 )
 _LOCK_INQUIRY = {
@@ -349,25 +364,28 @@ _VIEWS = Prepared(_people(_about(_some_skills)).where(any_of(agent.c.id, "agents
 
 def _candidates(*, everybody: bool) -> Prepared:
     # The busy ones are wanted too, as proof that somebody is there, but must not push a free one over the
-    # limit.
-    busy = func.min(case((agent_slot.c.used < agent_slot.c.max, 0), else_=1)).label("busy")
-    idle = func.min(agent_state.c.idle_since).label("idle")
+    # limit. Looked up one by one: joined, Postgres reads all agents there are.
+    mine = agent_state.c.agent_id == agent_lane.c.agent_id
+    free = agent_slot.c.used < agent_slot.c.max
+    here = (
+        agent_slot.c.agent_id == agent_lane.c.agent_id,
+        agent_slot.c.channel == bindparam("channel"),
+        free,
+    )
+    room = select(literal_column("0")).where(*here).correlate(agent_lane).scalar_subquery()
+    since = select(agent_state.c.idle_since).where(mine).correlate(agent_lane).scalar_subquery()
+    busy = func.coalesce(func.min(room), 1).label("busy")
+    idle = func.min(since).label("idle")
     members = (
         select(agent_lane.c.agent_id, list_of(agent_lane.c.lane_id).label("lanes"), busy, idle)
-        .outerjoin(agent_state, agent_state.c.agent_id == agent_lane.c.agent_id)
-        .outerjoin(
-            agent_slot,
-            and_(
-                agent_slot.c.agent_id == agent_lane.c.agent_id, agent_slot.c.channel == bindparam("channel")
-            ),
-        )
         .where(any_of(agent_lane.c.lane_id, "lanes"))
         .group_by(agent_lane.c.agent_id)
         .order_by(busy, idle, agent_lane.c.agent_id)
         .limit(MAX_CANDIDATES)
     )
     if not everybody:
-        members = members.where(or_(agent_state.c.routable, any_of(agent_lane.c.agent_id, "also")))
+        there = select(agent_state.c.routable).where(mine).correlate(agent_lane).scalar_subquery()
+        members = members.where(or_(there, any_of(agent_lane.c.agent_id, "also")))
     chosen = members.subquery()
     return Prepared(
         _people((*_about(_some_skills), chosen.c.lanes))
@@ -406,7 +424,9 @@ async def queue_loads(
         waiting = (
             select(queue_entry.c.item_id)
             .join(lane, lane.c.id == queue_entry.c.lane_id)
-            .where(lane.c.team_id == team_id, lane.c.channel == channel)
+            .join(work_item, work_item.c.id == queue_entry.c.item_id)
+            # What others ask this team for stands in its lanes too, and is not before its own.
+            .where(lane.c.team_id == team_id, lane.c.channel == channel, work_item.c.team_id == team_id)
             .limit(MAX_COUNTED)
             .subquery()
         )
