@@ -177,7 +177,7 @@ async def test_an_edit_that_is_rolled_back_leaves_no_trace_in_what_is_remembered
 async def test_many_open_inquiries_are_recomputed_in_batches(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(edit, "_BATCH", 2)
+    monkeypatch.setattr(edit, "BATCH", 2)
     await create(office, minutes=240)
     await recompute(office)
     tickets = [await opened(office, user=f"u{n}") for n in range(5)]
