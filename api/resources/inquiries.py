@@ -272,6 +272,12 @@ async def post(call: Call, uow: UnitOfWork, id: RowId, body: PostIn) -> Annotate
     row = await access_inquiry(uow, call.actor, id, for_update=True)
     if row["conversation_id"] is None:
         raise Conflict("this inquiry has no thread to write in", code="no_conversation")
+    if row["merged_into_id"] is not None and not body.internal:
+        raise Conflict(
+            "this inquiry was merged; answer in the one it was merged into",
+            code="merged",
+            params={"merged_into_id": row["merged_into_id"]},
+        )
     if not body.text.strip() and not body.attachments:
         raise Invalid("a message needs text or a file", code="empty_message")
     if body.reply_to_id is not None:

@@ -29,6 +29,9 @@ async def test_a_merge_and_both_threads(inboxes: Desk):
 
     gone = await (await anna.get(f"/api/v1/inquiries/{source['id']}")).json()
     assert (gone["status"], gone["merged_into_id"]) == ("closed", target["id"])
+    late = await anna.post(f"/api/v1/inquiries/{source['id']}/messages", json={"text": "Hello?"})
+    told = await late.json()
+    assert (late.status, told["code"], told["params"]) == (409, "merged", {"merged_into_id": target["id"]})
     threads = (await (await anna.get(f"/api/v1/inquiries/{target['id']}/threads")).json())["items"]
     assert [t["inquiry_ids"] for t in threads] == [[target["id"]], [source["id"]]]
     other = threads[1]["conversation_id"]

@@ -10,6 +10,7 @@ from crm_core.db.engine import Database
 from crm_core.envelope import IdentityClaim, IdentityKind, Sender
 from crm_core.errors import Conflict, Invalid, NotFound
 from crm_core.schema import inquiry, message
+from routing.sla import ledger
 from tests.routing.sla.builders import MINUTE, Office, at, opened
 
 ANNA = Sender(identities=(IdentityClaim(IdentityKind.EMAIL, "anna@example.com"),), display_name="anna")
@@ -43,6 +44,15 @@ async def split(office: Office, minutes: float, source: int, message_id: int) ->
         return await merging.split(uow, source, message_id, by=by)
 
 
+async def check_ledgers(office: Office, *inquiry_ids: int) -> None:
+    """What was merged or split is still proved by its segments."""
+    async with office.db.reading() as conn:
+        for inquiry_id in inquiry_ids:
+            for one in await ledger.of_inquiry(conn, inquiry_id, office.clock.now_ms()):
+                assert one.proof.agrees, (one.clock, one.segments)
+                assert not one.segments or one.segments[0].start == one.clock.activated_at
+
+
 async def words(office: Office, inquiry_id: int) -> list[Any]:
     async with office.db.reading() as conn:
         rows = await conn.execute(
@@ -63,6 +73,7 @@ async def test_the_source_ends_uncounted_and_the_target_takes_the_earlier_start(
     async with office.db.reading() as conn:
         row = (await conn.execute(select(inquiry).where(inquiry.c.id == source))).mappings().one()
     assert (row["status"], row["merged_into_id"]) == ("closed", target)
+    await check_ledgers(office, source, target)
     [told] = await office.told("inquiry.merged")
     assert (told["payload"]["source_id"], told["payload"]["target_id"]) == (source, target)
 
@@ -89,6 +100,7 @@ async def test_a_breach_already_made_goes_with_the_source_and_counts_for_neither
     # Learned at minute 70 and over by then: broken at the change, never earlier.
     kept = await office.the(target, "first_reply")
     assert (kept["activated_at"], kept["breached_at"]) == (at(0), at(70))
+    await check_ledgers(office, source, target)
 
 
 async def test_the_customers_next_word_in_the_sources_thread_reaches_the_target(office: Office) -> None:
@@ -183,6 +195,7 @@ async def test_a_split_message_waits_since_it_was_written(office: Office) -> Non
     await office.agent(40, made["id"])
     done = await office.the(made["id"], "first_reply")
     assert (done["state"], done["consumed_ms"]) == ("fulfilled", 30 * MINUTE)
+    await check_ledgers(office, ticket, made["id"])
 
 
 async def test_what_was_asked_besides_the_split_message_is_still_owed(office: Office) -> None:

@@ -14,7 +14,7 @@ from crm_core.db.engine import Database
 from crm_core.db.uow import UnitOfWork
 from crm_core.events import DomainEvent
 from routing.sla import book as books
-from routing.sla import service, store, translate
+from routing.sla import ledger, service, store, translate
 from routing.sla.clock import TicketClocks
 from routing.sla.sweeper import sweep
 from tests.routing.sla.builders import Office, opened
@@ -120,5 +120,9 @@ async def test_the_rows_are_what_a_replay_gives(db: Database, clock: Any, seed: 
         real, wanted = rows[ticket], shadow.tickets[ticket]
         assert real.note == wanted.note
         assert real.state.facts == wanted.state.facts
+        async with office.db.reading() as conn:
+            for one in await ledger.of_inquiry(conn, ticket, end):
+                # The entries as the database has them, measured anew.
+                assert one.proof.agrees, (one.clock, one.segments)
         fired = [service.fire_all(s.state.clocks, end, book.rules(s.state.clocks))[0] for s in (real, wanted)]
         assert fired[0] == fired[1]

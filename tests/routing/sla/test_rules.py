@@ -313,3 +313,24 @@ async def test_moving_to_another_team_changes_the_promise_only_through_a_policy(
     await recompute(office)
     first = await office.the(ticket, "first_reply")
     assert (first["target_ms"], first["calendar_id"], first["due_at"]) == (60 * MINUTE, late, at(150))
+
+
+async def test_a_broken_promise_is_forgiven_only_if_the_policy_says_so_and_by_whom_is_kept(
+    office: Office,
+) -> None:
+    for forgive in (False, True):
+        key = f"p{forgive}".lower()
+        async with office.db.transaction() as uow:
+            await edit.create_policy(
+                uow, key=key, name=key, conditions={"tags": {"contains": key}},
+                targets={"normal": {"first_reply": {"minutes": 30, "steps": []}}, "low": {"first_reply": {"minutes": 240, "steps": []}}},
+                options={"forgive_on_retarget": forgive},
+            )  # fmt: skip
+        ticket = await opened(office, 0, user=key)
+        await office.change(1, ticket, tags=[key])
+        await office.change(60, ticket, priority="low")
+        first = await office.the(ticket, "first_reply")
+        assert first["breached_at"] == (None if forgive else at(30))
+        moved = [e for e in await office.ledger(ticket, "first_reply") if e["kind"] == "retarget"][-1]
+        assert moved["data"]["by"] == f"agent:{office.agent_id}"
+        assert moved["data"].get("forgiven") == (at(30) if forgive else None)
