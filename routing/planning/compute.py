@@ -49,12 +49,14 @@ async def in_child(work: Callable[..., ResultT], *args: Any, limit_s: float) -> 
         TookTooLong: it was stopped after `limit_s`. ChildDied. SwitchboardError: one that `work` raised, in form.
     """
     stop = threading.Event()
-    waiting = asyncio.to_thread(_attend, work, args, limit_s, stop)
+    attending = asyncio.ensure_future(asyncio.to_thread(_attend, work, args, limit_s, stop))
     try:
-        return await asyncio.shield(task := asyncio.ensure_future(waiting))
+        return await asyncio.shield(attending)
     except asyncio.CancelledError:
+        # The process must not outlive the question; what it says of being stopped interests nobody.
         stop.set()
-        await asyncio.wait([task])
+        await asyncio.wait([attending])
+        attending.exception()
         raise
 
 

@@ -9,8 +9,8 @@ NOTES: Mapping[str, Mapping[str, str]] = {
         "short_history": "Only {days} days are recorded: weekdays cannot be told apart well yet.",
         "guessed_handle_time": "{team}, {channel}: fewer than {least} finished contacts; {minutes} min is a guess.",
         "no_patience": "{team}, {channel}: fewer than {least} customers gave up; they are taken to wait without end.",
-        "fewer_at_once": "{team}, {channel}: {limit} at once are planned for, {seen} were seen on average: the handle time "
-        "was measured with fewer, so more people may be needed.",
+        "fewer_at_once": "{team}, {channel}: {limit} at once are planned for, {seen} were seen on average: the handle "
+        "time was measured with fewer, so more people may be needed.",
         "today_differs": "{team}, {channel}: today brings {percent} % of what was expected; so will its rest.",
         "no_shifts": "{team}: {n} of {of} agents have no shifts of their own; the team's hours count for them.",
         "shared_agents": "{team}: {n} agents also serve other teams and are counted in each.",
@@ -61,8 +61,8 @@ NOTES: Mapping[str, Mapping[str, str]] = {
         "short_history": "Записано только {days} дн.: дни недели пока трудно различить.",
         "guessed_handle_time": "{team}, {channel}: завершено меньше {least} обращений; {minutes} мин — предположение.",
         "no_patience": "{team}, {channel}: меньше {least} клиентов не дождались; считаем, что ждут без конца.",
-        "fewer_at_once": "{team}, {channel}: рассчитано на {limit} одновременно, в среднем было {seen}: время обработки "
-        "измерено при меньшем числе, поэтому людей может понадобиться больше.",
+        "fewer_at_once": "{team}, {channel}: рассчитано на {limit} одновременно, в среднем было {seen}: время "
+        "обработки измерено при меньшем числе, поэтому людей может понадобиться больше.",
         "today_differs": "{team}, {channel}: сегодня {percent} % от ожидаемого; остаток дня учтён так же.",
         "no_shifts": "{team}: у {n} из {of} операторов нет своих смен; для них действуют часы команды.",
         "shared_agents": "{team}: {n} операторов работают и в других командах; они учтены в каждой.",

@@ -39,8 +39,14 @@ def test_the_repeated_hour_of_autumn_is_two_half_hours_of_one_time() -> None:
 def test_half_hours_contain_their_instant_and_follow_one_another(t: int, zone: str) -> None:
     found = half_hour(ZoneInfo(zone), t)
     assert found.start <= t < found.end
+    assert found.slot % 30 == 0
     following = next(half_hours(ZoneInfo(zone), found.end, found.end + 1))
     assert following.start == found.end
+
+
+def test_a_half_hour_begins_at_its_half_hour() -> None:
+    found = half_hour(KYIV, at("2025-06-02T10:20"))
+    assert (found.start, found.slot) == (at("2025-06-02T10:00"), 600)
 
 
 def quarters(counts: dict[str, int]) -> dict[int, int]:

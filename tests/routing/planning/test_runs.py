@@ -1,5 +1,7 @@
 """What-if questions as durable work: the job as the product's own runner runs it, its process included."""
 
+import asyncio
+import multiprocessing
 import time
 from typing import Any
 
@@ -161,6 +163,16 @@ async def test_a_child_answers_refuses_fails_and_dies() -> None:
     for work_ in (_fail, _die):
         with pytest.raises(ChildDied):
             await in_child(work_, limit_s=30)
+
+
+async def test_a_child_does_not_outlive_the_question() -> None:
+    asked_ = asyncio.create_task(in_child(time.sleep, 600, limit_s=600))
+    while not multiprocessing.active_children():
+        await asyncio.sleep(0.01)
+    asked_.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asked_
+    assert multiprocessing.active_children() == []
 
 
 async def test_a_child_that_takes_too_long_is_stopped() -> None:
