@@ -1,5 +1,6 @@
 """Teams, on-call, VIP, overflow, transfers, merging, calls: the rules that join several parts of routing."""
 
+import json
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from crm_core.db.engine import Database
 from crm_core.errors import Conflict, Gone
 from crm_core.events import DomainEvent
 from crm_core.schema import inquiry, team
-from routing import assignments, items, offers, steps, sweep
+from routing import assignments, items, offers, reasons, steps, sweep
 from routing.listeners import LISTENERS, on_call, on_merged, on_sla_step
 from routing.model import Item, ItemState, Requirements, evolve
 from routing.schema import calendar, decision, handle_time, offer, work_item
@@ -285,6 +286,28 @@ async def test_a_call_interrupts_as_many_chats_as_the_team_allows(db: Database) 
     await desk.check_invariants(db)
 
 
+async def test_late_ones_leave_others_their_chance(db: Database, frozen: MovableClock) -> None:
+    team_id = await desk.a_team(db, settings={"late_share": 0.0, "max_overdue_s": 3600})
+    late = await desk.arrives(db, team_id=team_id, channel="webchat")
+    frozen.advance(10 * MINUTE)
+    for _ in range(9):
+        await desk.arrives(db, team_id=team_id, channel="webchat", priority="low")
+    agent_id = await desk.an_agent(db, "Olena", team_id, settings={"capacity": {"chat": 1}})
+    (made,) = await desk.open_offers(db)
+    assert (made["agent_id"], made["item_id"]) == (agent_id, late.id + 1)
+    (why,) = await desk.rows(
+        db, decision, decision.c.item_id == made["item_id"], decision.c.outcome == "offered"
+    )
+    assert (why["why"]["turn"], why["why"]["next_key"]) == ("on_time", late.order_key)
+
+    frozen.advance(HOUR)
+    await desk.go(db, agent_id, "offline")
+    await desk.go(db, agent_id, "online")
+    (made,) = await desk.open_offers(db)
+    assert made["item_id"] == late.id, "an hour is too late for everything"
+    await desk.check_invariants(db)
+
+
 # --- what is kept
 # ----------------------------------------------------------------------------------------------------
 async def test_handle_times_are_smoothed_where_work_ends(db: Database, frozen: MovableClock) -> None:
@@ -313,7 +336,7 @@ async def test_the_reason_is_whole_and_small(db: Database, frozen: MovableClock)
     frozen.advance(1)
     (row,) = await desk.rows(db, decision, decision.c.item_id == item.id)
     why = row["why"]
-    assert len(str(why).encode()) < 2600
+    assert len(json.dumps(why, ensure_ascii=False).encode()) <= reasons.MAX_BYTES
     assert {"trigger", "key", "step", "considered", "winner", "config", "waited_ms", "took_us"} <= set(why)
     assert why["winner"]["tuple"][-1] == item.owner_id
     assert {"metric", "target_at", "boost_ms", "vip_boost_ms", "order_key"} <= set(why["key"])

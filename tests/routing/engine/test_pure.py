@@ -1,5 +1,6 @@
 """The deciding code without any database: settings, order, filter, ranking, steps, machine."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from routing.eligibility import availability_failure
 from routing.explain_text import decision_text
 from routing.model import AgentView, Item, ItemState, LaneSpec, Reason, Requirements, Slot
 from routing.order import order_key
-from routing.reasons import of_placement
+from routing.reasons import fit, of_placement
 from routing.settings import DEFAULTS, SettingsError, Share, parse
 
 NOW = 1_790_000_000_000
@@ -280,13 +281,11 @@ def test_a_reason_is_a_sentence_in_three_languages_and_stays_small() -> None:
         "Nobody in the team has the skill German, so it was not asked for."
     )
     assert decision_text(why, "uk").startswith(
-        "Olena: знає українську (4), найменш завантажений (3 з 10), вільний 6 хв."
+        "Olena: знає українську (4), найменше навантаження (3 з 10), без нового 6 хв."
     )
     assert decision_text(why, "ru").startswith(
-        "Olena: знает украинский (4), наименее загружен (3 из 10), свободен 6 мин."
+        "Olena: знает украинский (4), наименьшая нагрузка (3 из 10), без нового 6 мин."
     )
-    import json
-
     assert len(json.dumps(why, ensure_ascii=False).encode()) <= 2048
 
 
@@ -295,3 +294,17 @@ def test_the_same_facts_decide_the_same_way() -> None:
     agents = [an_agent(n, idle_since=NOW - n) for n in range(20)]
     first = place(an_item(), *agents)
     assert place(an_item(), *reversed(agents)).ranks == first.ranks
+
+
+def test_a_reason_that_is_too_long_is_cut_and_says_so() -> None:
+    long = {"winner": {"agent_id": 1, "name": "Ж" * 40}, "key": {"order_key": 5}, "config": 3}
+    assert fit(long) == long
+    rejected = [[n, "Ж" * 40, "offline"] for n in range(5)]
+    listed = fit(long | {"rejected": rejected, "lanes": ["x" * 600] * 3})
+    assert (len(listed["rejected"]), listed["cut"]) == (2, ["lists"])
+    huge = fit(
+        long | {"rejected": rejected, "lanes": ["Ж" * 900] * 3, "note": "n" * 300, "required": {"s" * 900: 1}}
+    )
+    assert huge["cut"] == ["lists", "lanes"]
+    assert (huge["winner"], huge["key"], huge["note"]) == (long["winner"], long["key"], "n" * 300)
+    assert len(json.dumps(huge, ensure_ascii=False).encode()) <= 2048
