@@ -1,16 +1,14 @@
 """How a due promise is dialled: the card, the agent's phone first, the customer first; and to whom it goes."""
 
-from typing import Any
-
 import pytest
 
-from crm_core.clock import HOUR, MINUTE, SECOND
+from crm_core.clock import HOUR, SECOND
 from crm_core.db.engine import Database
 from crm_core.errors import Conflict
 from crm_core.schema import job
 from routing import callbacks, offers
 from routing.callbacks import check, pacing
-from routing.callbacks.settings import DEFAULTS, SettingsError, parse
+from routing.callbacks.settings import DEFAULTS
 from routing.schema import callback_attempt, decision, work_item
 from tests.conftest import MovableClock
 from tests.routing.callbacks.office import (
@@ -184,18 +182,6 @@ async def test_a_customer_who_hung_up_on_nobody_is_called_agent_first_and_the_gu
     await no_drop(db)
 
 
-def test_the_pace_of_customer_first() -> None:
-    def refusal(free: int, ringing: int = 0, answered: int = 0, abandoned: int = 0) -> str | None:
-        seen = pacing.Pace(free=free, ringing=ringing, answered=answered, abandoned=abandoned)
-        return seen.refusal(DEFAULTS)
-
-    assert refusal(2) is None
-    assert refusal(1) == "few_agents"
-    assert refusal(2, ringing=2) == "few_agents"
-    assert refusal(9, answered=100, abandoned=3) is None
-    assert refusal(9, answered=100, abandoned=4) == "abandoned_limit"
-
-
 async def test_the_owner_is_away_so_his_deputies_are_asked_in_turn_then_the_team(
     db: Database, clock: MovableClock
 ) -> None:
@@ -301,27 +287,3 @@ async def test_a_number_rings_once_whoever_asks(db: Database) -> None:
         "dialling", "scheduled"
     }  # fmt: skip
     assert "callback.dialled" in await kinds(db)
-
-
-@pytest.mark.parametrize(
-    ("data", "place"),
-    [
-        ({"mode": "robot"}, "callbacks.mode"),
-        ({"card_s": 5}, "callbacks.card_s"),
-        ({"share": 2}, "callbacks.share"),
-        ({"retry": {"busy_min": []}}, "callbacks.retry.busy_min"),
-        ({"retry": {"no_answer_min": [5, "x"]}}, "callbacks.retry.no_answer_min.1"),
-        ({"deputies": {"me": [1]}}, "callbacks.deputies"),
-        ({"hurry": True}, "callbacks.hurry"),
-        ([], "callbacks"),
-    ],
-)
-def test_wrong_settings_name_their_place(data: Any, place: str) -> None:
-    with pytest.raises(SettingsError, match=place):
-        parse(data)
-
-
-def test_settings_of_a_team() -> None:
-    said = parse({"mode": "agent_first", "retry": {"busy_min": [3], "max_counted": 2}, "quarantine_s": 45})
-    assert (said.mode, said.retry.busy_ms, said.retry.max_counted) == ("agent_first", (3 * MINUTE,), 2)
-    assert said.quarantine_ms == 45 * SECOND and said.card_ms == DEFAULTS.card_ms

@@ -9,7 +9,6 @@ from crm_core.db.engine import Database
 from crm_core.errors import Conflict, Invalid
 from routing import callbacks
 from routing.callbacks import report, slots
-from routing.callbacks.countries import country, easter
 from routing.callbacks.plan import zones_of
 from routing.schema import calendar, callback_slot
 from tests.conftest import MovableClock
@@ -164,16 +163,3 @@ async def test_the_report_names_its_numbers(db: Database, clock: MovableClock) -
     assert set(found["variants"]) >= {"cohort", "kept_on_time", "kept_on_time_pct"}
     assert empty["total"]["kept_on_time_pct"] is None
     assert (await now_is(db, made[2]["id"]))["escalation"] == "invalid_number"
-
-
-def test_countries_know_their_easter_and_holidays() -> None:
-    from datetime import date
-
-    assert easter(2026, "julian") == date(2026, 4, 12) and easter(2026, "gregorian") == date(2026, 4, 5)
-    assert easter(2025, "julian") == easter(2025, "gregorian") == date(2025, 4, 20)
-    ua = country("UA")
-    assert ua.hours_of(date(2026, 8, 24), (9, 20)) is None
-    assert ua.hours_of(date(2026, 11, 21), (9, 20)) == (10, 18)
-    assert ua.hours_of(date(2026, 11, 22), (9, 20)) is None
-    assert country("IL").hours_of(date(2026, 11, 22), (9, 20)) == (9, 20)
-    assert country("XX").hours_of(date(2026, 1, 1), (9, 20)) is None
