@@ -204,7 +204,10 @@ async def test_who_is_added_speaks_what_his_team_speaks_unless_told(db: Database
 async def test_a_change_that_does_not_fit_is_refused_with_its_place(
     db: Database, change: dict[str, Any], path: str
 ) -> None:
-    await a_played_day(db)
+    team = await a_team(db)
+    await items_handled(
+        db, [(NINE, 0, 60_000)], team_id=team, agent_id=await an_agent(db, "Olena", team, online=False)
+    )
     with pytest.raises(ChangeError) as refused:
         await asked(db, Change.parse(change))
     assert refused.value.detail.startswith(f"{path}: ")
