@@ -63,15 +63,21 @@ class _Told:
 
 
 async def write(
-    uow: UnitOfWork, progress: Sequence[Progress], book: books.Book, *, firing: bool = False
+    uow: UnitOfWork,
+    progress: Sequence[Progress],
+    book: books.Book,
+    *,
+    firing: bool = False,
+    only: tuple[str, ...] | None = None,
 ) -> None:
     """Store what happened to these tickets and tell of it.
 
-    `firing`: it is the work of a sweeper, so only deadlines and steps moved; many at once are told as a storm.
+    `firing`: it is the work of a sweeper; many breaches at once are told as a storm. `only` names the columns of clocks
+    that can have moved, where that is known: there are many, and most of them never do.
     """
     ids = {(p.stored.inquiry_id, *key): i for p in progress for key, i in (p.stored.ids or {}).items()}
     rows = [row for p in progress for row in store.changed_rows(p.stored, p.after, p.note)]
-    made = await store.save(uow, rows, ids, only=store.FIRED if firing else None) if rows else {}
+    made = await store.save(uow, rows, ids, only=only) if rows else {}
     entries = [(p, entry) for p in progress for entry in p.entries]
     values = []
     for p, entry in entries:

@@ -146,7 +146,7 @@ async def fire_locked(uow: UnitOfWork, tickets: Mapping[int, Mapping[str, Any]],
         walk = _Walk(book, ticket, stored[inquiry_id])
         walk.fire_due(uow.now, ticket)
         progress.append(walk.done())
-    await record.write(uow, progress, book, firing=True)
+    await record.write(uow, progress, book, firing=True, only=store.FIRED)
     return sum(len(p.entries) for p in progress)
 
 
@@ -169,7 +169,9 @@ async def revise(
         done = advance(book, ticket, stored[inquiry_id], what, uow.now)
         if done.after != done.stored.state or done.note != done.stored.note:
             progress.append(done)
-    await record.write(uow, progress, book)
+    # With other hours and the same terms only the measure of time moves.
+    same = calendars and all(p.note == p.stored.note for p in progress)
+    await record.write(uow, progress, book, only=store.REMEASURED if same else None)
     return len(progress)
 
 

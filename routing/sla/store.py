@@ -42,6 +42,8 @@ _MUTABLE = tuple(sorted(_COLUMNS - {"id", "version", *_KEY}))
 #: rows that are cheaper one by one, by statements that are prepared, than together by one that is put together
 _FEW = 4
 FIRED = ("breach_at", "breached_at", "data", "due_at", "next_fire_at", "step")
+#: what other hours change of a clock
+REMEASURED = (*FIRED, "calendar_version", "consumed_ms", "running_since")
 LIVE = ("active", "paused")
 # Spelled out and not as parameters: or neither database knows that the index of live clocks has all of them.
 _IS_LIVE = sla_clock.c.state.in_([literal_column(f"'{state}'") for state in LIVE])
