@@ -1,8 +1,8 @@
 """Open tickets with running clocks, built set-based inside the database: a million takes minutes, not hours.
 
 Each ticket has the three clocks that every open ticket has (first reply, requester's wait, total resolution), all with
-a target of eight hours in a calendar that is always open, so that their instants can be written by plain arithmetic;
-the rows are what the product itself would have written, which the bench checks by firing and rebuilding some.
+a target of eight hours in a calendar that is always open, so that their instants can be written by plain arithmetic.
+If they were not what the product itself computes, their steps would not fire when the bench expects them.
 """
 
 import sqlite3
