@@ -46,14 +46,14 @@ class Question:
 
     def wants(self, facts: Mapping[str, Any]) -> bool:
         """Whether a fact {"team", "agent", "channel", "metric", "priority"} is asked for."""
-        asked = {
-            "team": self.team_id,
-            "agent": self.agent_id,
-            "channel": self.channel,
-            "metric": self.metric,
-            "priority": self.priority,
-        }
-        return all(value is None or facts.get(name) == value for name, value in asked.items())
+        return all(facts.get(name) == value for name, value in self.asked())
+
+    def asked(self) -> tuple[tuple[str, Any], ...]:
+        """The filters that are set: (dimension, value)."""
+        every = (self.team_id, self.agent_id, self.channel, self.metric, self.priority)
+        return tuple(
+            (name, value) for name, value in zip(DIMENSIONS, every, strict=True) if value is not None
+        )
 
     def group(self, facts: Mapping[str, Any]) -> Group:
         return tuple(facts.get(name) for name in self.by)
@@ -75,9 +75,11 @@ class Table(Generic[CellT]):
     make: Callable[[], CellT]
     cells: dict[tuple[int, Group], CellT] = field(default_factory=dict)
     total: CellT = field(init=False)
+    _asked: tuple[tuple[str, Any], ...] = field(init=False)
 
     def __post_init__(self) -> None:
         self.total = self.make()
+        self._asked = self.question.asked()
 
     @classmethod
     def of(cls, question: Question, make: Callable[[], CellT]) -> "Table[CellT]":
@@ -86,7 +88,7 @@ class Table(Generic[CellT]):
     def at(self, t: int, facts: Mapping[str, Any]) -> Sequence[CellT]:
         """The cells that a fact of this instant belongs to; none if it is not asked for."""
         number = self.buckets.of(t)
-        if number is None or not self.question.wants(facts):
+        if number is None or any(facts.get(name) != value for name, value in self._asked):
             return ()
         return self.total, self.cell(number, facts)
 

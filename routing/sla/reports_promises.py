@@ -19,7 +19,8 @@ from routing.sla import store
 from routing.sla.ledger import DECIDED, decides
 from routing.sla.reports import Numbers, Question, Table, answer
 
-_PAGE = 2_000
+#: rows read at once: what is done with them holds up the loop, so they are few
+_PAGE = 500
 #: a solve proves itself by this much quiet
 FCR_WINDOW_MS = 7 * DAY
 
