@@ -23,6 +23,7 @@ LISTENERS: Listeners = {
     "call.requested": (inbound.on_requested,),
     "item.assigned": (assigned.on_assigned, inbound.on_assigned_call),
     "message.added": (inbound.on_message,),
+    "contact.merged": (inbound.on_merged,),
     **notify.LISTENERS,
 }
 

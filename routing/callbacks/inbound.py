@@ -6,7 +6,7 @@ Listeners; each in the transaction of the message or call that caused it.
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from crm_core.call_state import CallState, CallStatus, Change
 from crm_core.db.uow import UnitOfWork
@@ -29,6 +29,15 @@ async def on_message(uow: UnitOfWork, event: DomainEvent) -> None:
     if message["automatic"] or message["kind"] == "call":
         return
     await _pause(uow, callback.c.contact_id == person["id"], cause="message")
+
+
+async def on_merged(uow: UnitOfWork, event: DomainEvent) -> None:
+    """Two cards are one person: what was promised to either was promised to him."""
+    await uow.execute(
+        update(callback)
+        .where(callback.c.contact_id == event.context["loser_id"])
+        .values(contact_id=event.context["winner_id"])
+    )
 
 
 async def on_call(uow: UnitOfWork, event: DomainEvent) -> None:

@@ -108,6 +108,7 @@ async def record_outcome(
     if again is None:
         reason = outcome if outcome == "invalid_number" else "attempts_used_up"
         return await _exhausted(uow, row, outcome, actor, counts, reason)
+    again = await rows.workable(uow, row, again)
     # What is promised now is the next try; the window stays what was promised to the customer.
     row = await rows.change(
         uow,
@@ -455,7 +456,9 @@ async def pass_on(uow: UnitOfWork, source_kind: str, source_id: int, state: Call
         return
     extension = await uow.scalar(select(agent.c.extension).where(agent.c.id == item.owner_id))
     since = await uow.scalar(
-        select(assignment.c.started_at).where(assignment.c.item_id == item.id, assignment.c.ended_at.is_(None))
+        select(assignment.c.started_at).where(
+            assignment.c.item_id == item.id, assignment.c.ended_at.is_(None)
+        )
     )
     if extension != last.agent_ext or since is None or since > (last.ended_seen_at or 0):
         return

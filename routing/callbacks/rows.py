@@ -106,6 +106,25 @@ async def decent(uow: UnitOfWork, row: Mapping[str, Any], at: int) -> int:
     return next_decent(at, where, any_day=not row["counted_attempts"])
 
 
+async def workable(uow: UnitOfWork, row: Mapping[str, Any], at: int) -> int:
+    """`at`, or the next instant when it is a decent hour for the customer and the team works as well. If they never
+    meet within a few tries, the customer's hour counts: somebody may be there all the same, or a supervisor decides.
+    """
+    team_ = await store.team_context(uow.conn, row["team_id"])
+    if team_.calendar is None or team_.settings.after_hours != "park":
+        return at
+    where = await zones(uow, row)
+    moment = at
+    for _ in range(8):
+        if team_.calendar.is_open(moment):
+            return moment
+        opening = team_.calendar.next_open(moment)
+        if opening is None:
+            break
+        moment = next_decent(opening, where)
+    return at
+
+
 async def default_zone(uow: UnitOfWork) -> str:
     """The zone of the telephony account, for numbers that tell nothing."""
     config = await uow.scalar(

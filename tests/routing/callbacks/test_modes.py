@@ -1,15 +1,19 @@
 """How a due promise is dialled: the card, the agent's phone first, the customer first; and to whom it goes."""
 
-import pytest
+import asyncio
 
-from crm_core.clock import HOUR, SECOND
+import pytest
+from sqlalchemy import update
+
+from crm_core.clock import HOUR, MINUTE, SECOND, from_iso
 from crm_core.db.engine import Database
 from crm_core.errors import Conflict
-from crm_core.schema import job
+from crm_core.schema import job, team
 from routing import callbacks, offers
 from routing.callbacks import check, pacing
 from routing.callbacks.settings import DEFAULTS
-from routing.schema import callback_attempt, decision, work_item
+from routing.explain_text import decision_text
+from routing.schema import calendar, callback_attempt, decision, work_item
 from tests.conftest import MovableClock
 from tests.routing.callbacks.office import (
     MONDAY_NOON,
@@ -192,10 +196,6 @@ async def test_the_owner_is_away_so_his_deputies_are_asked_in_turn_then_the_team
     two = await an_agent(db, "Two", team_id)
     member = await an_agent(db, "Member", team_id)
     async with db.transaction() as uow:
-        from sqlalchemy import update
-
-        from crm_core.schema import team
-
         await uow.execute(
             update(team)
             .where(team.c.id == team_id)
@@ -232,36 +232,66 @@ async def test_the_owner_is_away_so_his_deputies_are_asked_in_turn_then_the_team
     await no_drop(db)
 
 
-async def test_a_busy_deputy_is_waited_for_and_then_the_next_is_asked(
+async def test_a_busy_owner_has_his_minute_then_his_deputy_is_asked_before_the_team(
     db: Database, clock: MovableClock
 ) -> None:
-    team_id = await a_team(db, settings={"channels": {"callback": {"sticky_wait": 60}}})
+    team_id = await a_team(db)
     owner = await an_agent(db, "Owner", team_id)
-    two = await an_agent(db, "Two", team_id)
+    two = await an_agent(db, "Two", team_id, online=False)
     await booked(db, team_id=team_id, owner_id=owner, mode="preview", raw_phone="0671112233")
+    deputies = {"callbacks": {"deputies": {"*": [two]}, "card_s": 3600}}
     async with db.transaction() as uow:
-        from sqlalchemy import update
-
-        from crm_core.schema import team
-
-        await uow.execute(
-            update(team)
-            .where(team.c.id == team_id)
-            .values(settings={"callbacks": {"deputies": {"*": [two]}}})
-        )
+        await uow.execute(update(team).where(team.c.id == team_id).values(settings=deputies))
     await due(db, clock, owner)
     assert await somebody_accepts(db) == owner  # he is busy with this one from now on
     made = await booked(
         db, team_id=team_id, owner_id=owner, mode="preview", window_start=clock.now_ms() + SECOND
     )
     clock.advance(SECOND)
-    await go(db, two, "break")
+    member = await an_agent(db, "Member", team_id, online=False)
+    for agent_id in (two, member):
+        await go(db, agent_id, "online")
     await callbacks.sweep(db)
     assert await open_offers(db) == []
-    assert [x["result"] for x in (await now_is(db, made["id"]))["chain"]] == ["asked", "offline"]
-    (item,) = await rows(db, work_item, work_item.c.source_id == made["id"])
-    assert item["state"] == "waiting" and item["next_step_at"] is not None
+    row = await now_is(db, made["id"])
+    assert [(x["role"], x["result"]) for x in row["chain"]] == [("owner", "asked"), ("deputy", None)]
+    assert row["watch"] == "chain"
+    clock.set(row["watch_at"])
+    for agent_id in (owner, two, member):
+        await go(db, agent_id, "online")
+    await callbacks.sweep(db)
+    (asked,) = await open_offers(db)
+    assert asked["agent_id"] == two
+    row = await now_is(db, made["id"])
+    assert [(x["role"], x["result"]) for x in row["chain"]] == [("owner", "not_taken"), ("deputy", "asked")]
+    why = [d for d in await rows(db, decision) if d["trigger"] == "callback_chain"]
+    assert why and decision_text(why[0]["why"], "uk") == "Замість відповідального запитано: Two."
+    async with db.transaction() as uow:
+        await offers.decline(uow, asked["id"], two)
+    (asked,) = await open_offers(db)
+    assert asked["agent_id"] == member
     await no_drop(db)
+
+
+async def test_a_retry_waits_for_the_teams_hours(db: Database, clock: MovableClock) -> None:
+    async with db.transaction() as uow:
+        week = {d: [["09:00", "13:00"]] for d in ("mon", "tue", "wed", "thu", "fri")}
+        hours = await uow.insert(
+            calendar,
+            {
+                "name": "Short",
+                "spec": {"tz": "Europe/Kyiv", "week": week},
+                "version": 1,
+                "updated_at": uow.now,
+            },
+        )
+    made = await booked(db, team_id=await a_team(db, calendar_id=hours), window_start=MONDAY_NOON + MINUTE)
+    clock.set(MONDAY_NOON + 50 * MINUTE)
+    async with db.transaction() as uow:
+        row = await callbacks.record_outcome(uow, made["id"], "no_answer", actor="agent:1")
+    assert row["next_attempt_at"] == from_iso(
+        "2026-11-24T07:00:00Z"
+    )  # the team closes before half an hour is over
 
 
 async def test_a_number_rings_once_whoever_asks(db: Database) -> None:
@@ -269,7 +299,6 @@ async def test_a_number_rings_once_whoever_asks(db: Database) -> None:
     agent_id = await an_agent(db, "Anna", team_id)
     first = await booked(db, team_id=team_id)
     other = await booked(db, team_id=team_id)
-    import asyncio
 
     async def ring(callback_id: int) -> bool:
         try:
