@@ -130,6 +130,7 @@ class _Crowd:
     def __init__(self, agents: Sequence[AgentView]) -> None:
         self._agents = agents
         self._members: dict[str, frozenset[int]] = {}
+        self._crowds: dict[frozenset[str], list[AgentView]] = {}
 
     def for_plan(self, plan: Sequence[Step]) -> list[AgentView]:
         for step in plan:
@@ -138,12 +139,15 @@ class _Crowd:
                     self._members[spec.signature] = frozenset(
                         a.agent_id for a in self._agents if lane_failure(a, [spec]) is None
                     )
-        wanted = {spec.signature for step in plan for spec in step.lanes}
-        found = []
+        wanted = frozenset(spec.signature for step in plan for spec in step.lanes)
+        if wanted in self._crowds:
+            return self._crowds[wanted]
+        found: list[AgentView] = []
         for each in self._agents:
             mine = frozenset(s for s in wanted if each.agent_id in self._members[s])
             if mine:
                 found.append(replace(each, lanes=mine))
+        self._crowds[wanted] = found
         return found
 
 
@@ -167,7 +171,8 @@ async def _agents(conn: AsyncConnection, teams: set[int], personal: set[Any], no
     return [
         replace(a, skills=static[a.agent_id].skills, teams=static[a.agent_id].teams)
         for a in live
-        if a.agent_id in static
+        # Who is not there can take nothing; only of a person that an item names does it matter when he is back.
+        if a.agent_id in static and (a.routable or a.agent_id in personal)
     ]
 
 

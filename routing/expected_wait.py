@@ -83,13 +83,12 @@ async def for_item(conn: AsyncConnection, item: Item, now: int) -> Wait:
     mine = select(queue_entry.c.lane_id).where(queue_entry.c.item_id == item.id)
     who = select(agent_lane.c.agent_id).where(agent_lane.c.lane_id.in_(mine))
     near = select(agent_state.c.agent_id).where(agent_state.c.agent_id.in_(who), agent_state.c.routable)
-    found = await conn.scalars(
+    of_near = (
         select(agent_lane.c.lane_id)
         .join(lane, and_(lane.c.id == agent_lane.c.lane_id, lane.c.channel == item.channel))
         .where(agent_lane.c.agent_id.in_(near.order_by(agent_state.c.agent_id).limit(50)))
-        .distinct()
-        .limit(MAX_LANES)
     )
+    found = await conn.scalars(mine.union(of_near).limit(MAX_LANES))
     ahead = await _ahead(conn, [int(i) for i in found], before=item)
     staff = await _staff(conn, who, item.team_id, item.channel, context.settings, now)
     return expected(await _facts(conn, context, item.team_id, item.channel, now, ahead=ahead, staff=staff))

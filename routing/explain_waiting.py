@@ -28,8 +28,9 @@ from routing.steps import Step
 from routing.store import TeamContext
 from routing.wait_text import wait_text
 
-#: agents shown, those before it shown
+#: agents shown, agents looked at, those before it shown
 MAX_AGENTS = 30
+MAX_JUDGED = 60
 MAX_AHEAD = 5
 
 
@@ -44,7 +45,7 @@ async def waiting_view(
         {"text", "step" {no, of, scope, entered_at}, "rings" [{no, scope, opens_at, state, agent_id, text}],
         "window" {agent, scope, until} | None, "widens_at", "parked_until", "parked_reason", "order_key",
         "order_parts", "key" [{code, ms, text}], "waited_ms", "ahead" {count, capped, position, items, text},
-        "expected" see wait_model, "agents" [{agent, reason, text}], "agents_in_all", "rounds" {refused,
+        "expected" see wait_model, "agents" [{agent, reason, text}], "agents_looked_at", "rounds" {refused,
         broadcasts, text}, "config" {in_force, placed_by, rollout}}
     """
     team = await store.team_context(conn, item.team_id)
@@ -86,7 +87,7 @@ async def waiting_view(
         },
         "expected": {**wait.as_data(), "opens_at": iso(wait.opens_at), "text": wait_text(wait, language)},
         "agents": shown[:MAX_AGENTS],
-        "agents_in_all": len(shown),
+        "agents_looked_at": len(shown),
         "rounds": {
             "refused": item.rounds,
             "broadcasts": item.broadcasts,
@@ -103,11 +104,13 @@ async def waiting_view(
 async def _agents(
     conn: AsyncConnection, item: Item, team: TeamContext, plan: tuple[Step, ...], now: int
 ) -> list[AgentView]:
-    """All who could ever be asked, whether they are there or not, with skills and teams."""
+    """Who could ever be asked, whether they are there or not, with skills and teams."""
     specs = plan[-1].lanes
     known = await lanes.known(conn, specs)
     agents = await store.candidates(conn, known, channel=item.channel, now=now, everybody=True)
     agents += await _colleagues(conn, plan, {a.agent_id for a in agents}, now)
+    # Of a large team those who are there say most.
+    agents = sorted(agents, key=lambda a: not a.routable)[:MAX_JUDGED]
     static = await lanes.static_views(conn, [a.agent_id for a in agents])
     agents = [
         replace(a, skills=static[a.agent_id].skills, teams=static[a.agent_id].teams)
@@ -147,7 +150,8 @@ async def _judged(
     loads = None
     if step.scope == "overflow" and team.settings.overflow_when == "shorter":
         others = steps.overflow_teams(item, team.settings)
-        loads = await store.queue_loads(conn, {item.team_id, *others}, item.channel, now)
+        if others:
+            loads = await store.queue_loads(conn, {item.team_id, *others}, item.channel, now)
     eligible, rejected = decide.filtered(item, step, team.settings, agents, now, loads=loads)
     found = [(a, "free") for a in eligible] + [(r.agent, r.reason.value) for r in rejected]
     return [

@@ -231,8 +231,9 @@ async def record_people(
     why = reasons.of_people(item, trigger=cause, agent_id=agent_id, name=name, by=by, now=uow.now)
     if note:
         why["note"] = note[:300]
+    in_force = (await store.team_context(uow.conn, item.team_id)).settings.version
     return await apply.record(
-        uow, item, trigger=cause, outcome=outcome, agent_id=agent_id, why=why, rule_version=1
+        uow, item, trigger=cause, outcome=outcome, agent_id=agent_id, why=why, rule_version=in_force
     )
 
 

@@ -49,7 +49,12 @@ def of_placement(
     kept = {a.agent_id: a for a in ranks}
     kept |= {a.agent_id: a for a in agents if a.agent_id in people and a.agent_id not in kept}
     rejected = [r.agent for r in placement.rejected if r.agent.agent_id not in kept]
-    there = next((a for a in rejected if a.routable and a.lanes & placement.step.signatures), None)
+    # As `steps.is_empty` sees it: without somebody who is there, the ring would be left at once.
+    signatures = placement.step.signatures
+    there = next(
+        (a for a in rejected if a.routable and a.lanes & signatures and not item.excludes(a.agent_id, now)),
+        None,
+    )
     for each in (*([there] if there is not None else []), *rejected[:_REJECTED]):
         kept.setdefault(each.agent_id, each)
     data = {

@@ -69,7 +69,7 @@ class WaitingOut(OpenOut):
     ahead: dict[str, Any]
     expected: dict[str, Any]
     agents: list[RefusalOut]
-    agents_in_all: int
+    agents_looked_at: int
     rounds: dict[str, Any]
     config: dict[str, Any]
 

@@ -157,3 +157,19 @@ def test_any_placement_made_again_gives_the_same_winner(
     found = replay.again(kept, {1: settings}, stored=left[:1], item_id=7)
     assert found.same, found
     assert found.scope == placement.step.scope
+
+
+def test_who_proves_that_a_ring_was_not_empty_is_kept_although_others_came_first() -> None:
+    """One who declined is no proof; the one after him is, or the item would go on at once."""
+    item = Item(
+        id=7, source_kind="inquiry", source_id=7, team_id=1, channel=Channel.CHAT, ready_at=NOW, step_entered_at=NOW,
+        requirements=Requirements(preferred={"product:visa": 1}), order_parts={"target_at": NOW + 180 * SECOND},
+        excluded={1: NOW + MINUTE, 2: NOW + MINUTE, 3: NOW + MINUTE, 4: NOW + MINUTE},
+    )  # fmt: skip
+    skills = {"product:visa": 3}
+    busy = [view((n, True, 0, 4, skills, True), item) for n in (1, 2, 3, 4, 5)]
+    placement = decide.place(item, DEFAULTS, busy, Hours(), NOW)
+    assert (placement.step.scope, placement.ranks) == ("preferred", ())
+    kept = replay.of_placement(item, placement, busy, Hours(), NOW)
+    found = replay.again(kept, {1: DEFAULTS}, stored=[], item_id=7)
+    assert (found.same, found.scope) == (True, "preferred")
