@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import func, select, update
+from typing_extensions import override
 
 from crm_core.clock import SystemClock
 from crm_core.db.engine import Database
@@ -230,6 +231,7 @@ class Fast(SystemClock):
     def __init__(self, ahead_ms: int) -> None:
         self._ahead_ms = ahead_ms
 
+    @override
     def now_ms(self) -> int:
         return super().now_ms() + self._ahead_ms
 
