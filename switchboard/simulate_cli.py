@@ -17,6 +17,8 @@ import click
 if TYPE_CHECKING:  # every command would pay for importing these
     from routing.simulator.degenerate import RowOutcome
 
+#: how a rule is shown: "~" is near, without a test of chance
+_SIGNS = {"=": "=", ">": ">", "<": "<", "within": "~"}
 _SEED = click.option("--seed", type=int, help="of everything drawn; default a fresh one, which is printed")
 _JSON = click.option("--json", "as_json", is_flag=True, help="the data as JSON")
 _WORKERS = click.option(
@@ -150,7 +152,7 @@ def _show_row(outcome: "RowOutcome") -> None:
         theory = v.expected.theory
         wide = f"{100 * v.half_width / abs(theory):.1f}%" if theory else ""
         click.echo(
-            f"  {v.expected.figure:<36} {v.expected.rule.value[0]:>1} {theory:>10.5g} {v.mean:>10.5g}"
+            f"  {v.expected.figure:<36} {_SIGNS[v.expected.rule.value]} {theory:>10.5g} {v.mean:>10.5g}"
             f" {v.half_width:>9.2g} {wide:>6} {_distance(v.distance):>6}   {v.plain:<10.5g}"
             f" {'ok' if v.passed else 'FAILED: ' + v.why}"
         )

@@ -22,7 +22,7 @@ from routing.simulator.attention import Attention
 from routing.simulator.desks import Desk, Desks, Lane
 from routing.simulator.laws import stream_random
 from routing.simulator.live import Event, Live
-from routing.simulator.measure import AgentTally, QueueKey, QueueTally, Result, Served
+from routing.simulator.measure import UNWAITED_MS, AgentTally, QueueKey, QueueTally, Result, Served
 from routing.simulator.scenario import NO_REQUIREMENTS, SHARED, Arrival, Scenario, ScenarioTeam
 from routing.simulator.selectors import Selector
 from routing.simulator.traffic import arrivals_of
@@ -618,6 +618,8 @@ class Engine:
         due = live.arrival.due_at
         if due is not None and when > due and not live.breached:
             live.tally.breached += 1
+            taken = live.answered_at
+            live.tally.breached_unwaited += taken is not None and taken - live.arrival.at <= UNWAITED_MS
             live.breached = True
 
     def _over(self, live: Live) -> None:

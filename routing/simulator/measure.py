@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 from routing.reporting import QueueCounts, ServiceLevels, percent, percentile, service_levels
 
+#: taken so soon that a broken promise is not the waiting's
+UNWAITED_MS = 60_000
 #: abandoned so fast that nobody could have answered
 SHORT_ABANDON_MS = 5_000
 _PERCENTILES = (50, 90, 95, 99)
@@ -40,6 +42,7 @@ class QueueTally:
     abandoned_after: "array[int]" = field(default_factory=lambda: array("q"))
     promised: int = 0
     breached: int = 0
+    breached_unwaited: int = 0
     managed: int = 0
     managed_hits: int = 0
     offers: int = 0
@@ -86,7 +89,8 @@ class Measures:
     """The figures of one queue or of several together. Shares are 0-1, service levels percent, times seconds.
 
     `service` names its variants (routing.reporting.ServiceLevels). `p_wait`: the share that found nobody free
-    at once. `overtaken_s`: the most by which a later contact was served before one of the same queue that
+    at once. `breached_unwaited`: of the broken promises those taken within a minute, which no order could have kept.
+    `overtaken_s`: the most by which a later contact was served before one of the same queue that
     waited. None where nothing can be said.
     """
 
@@ -108,6 +112,7 @@ class Measures:
     breach_share: float | None
     promised: int
     breached: int
+    breached_unwaited: int
     sticky_hit: float | None
     managed: int
     offers_per_assignment: float | None
@@ -248,6 +253,7 @@ def measures_of(tallies: Iterable[QueueTally], window: tuple[int, int]) -> Measu
         breach_share=_ratio(sum(t.breached for t in mine), sum(t.promised for t in mine)),
         promised=sum(t.promised for t in mine),
         breached=sum(t.breached for t in mine),
+        breached_unwaited=sum(t.breached_unwaited for t in mine),
         sticky_hit=_ratio(sum(t.managed_hits for t in mine), sum(t.managed for t in mine)),
         managed=sum(t.managed for t in mine),
         offers_per_assignment=_ratio(sum(t.offers for t in mine), sum(t.assignments for t in mine)),

@@ -272,6 +272,10 @@ def _goals(outcomes: Sequence[Outcome], predicted: float) -> Iterator[Goal]:
     )
 
 
+def _part(late: int, mail: Measures) -> float | None:
+    return late / mail.promised if mail.promised else None
+
+
 def _time(seconds: float | None) -> str:
     if seconds is None:
         return "-"
@@ -298,6 +302,8 @@ _LINES: tuple[tuple[str, Callable[[Outcome], str]], ...] = (
     ("chats in 60 s (abandons before ignored)", lambda o: f"{o.chat.service.abandons_ignored:.1f} %"),
     ("chats: mean wait of answered", lambda o: _time(o.chat.asa_s)),
     ("async replies late", lambda o: _share(o.mail.breach_share)),
+    ("  late though taken within a minute", lambda o: _share(_part(o.mail.breached_unwaited, o.mail))),
+    ("  late after waiting", lambda o: _share(_part(o.mail.breached - o.mail.breached_unwaited, o.mail))),
     *((f"  {priority}: late, p99 wait to be taken", _of_priority(priority)) for priority in PRIORITIES),
     ("manager got his contact", lambda o: _share(o.total.sticky_hit)),
     ("offers per assignment", lambda o: f"{o.total.offers_per_assignment:.3f}"),
