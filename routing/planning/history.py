@@ -19,7 +19,7 @@ from routing import store
 from routing.model import LIVE, Channel, ItemState, Requirements, RowLike
 from routing.planning.handling import held_ms
 from routing.planning.past import Outcome, PastRequest, Period
-from routing.schema import assignment, sla_clock, sla_event, work_item
+from routing.schema import assignment, callback, sla_clock, sla_event, work_item
 from routing.schema import calendar as calendar_table
 from routing.store import TeamContext
 
@@ -294,7 +294,7 @@ async def _calls(
     whose = _team_of_call()
     columns = (
         call.c.id, call.c.started_at, call.c.answered_at, call.c.ended_at, call.c.disposition, call.c.agent_id,
-        call.c.state, whose.label("team_id"),
+        call.c.contact_id, whose.label("team_id"),
     )  # fmt: skip
     statement = _inbound(select(*columns).select_from(_call_with_team()))
     statement = _page(statement, call.c.started_at, call.c.id, period, after, newest_first)
@@ -302,10 +302,38 @@ async def _calls(
         statement = statement.where(whose == team_id)
     rows = (await conn.execute(statement)).mappings().all()
     last = (int(rows[-1]["started_at"]), int(rows[-1]["id"])) if len(rows) == PAGE else None
-    return [_of_call(row, known) for row in rows], last
+    queued, promised = await _queued(conn, rows), await _promised(conn, rows)
+    return [_of_call(row, known, queued.get(row["id"]), promised=row["id"] in promised) for row in rows], last
 
 
-def _of_call(row: RowLike, known: Mapping[int, TeamContext]) -> PastRequest:
+async def _queued(conn: AsyncConnection, rows: Sequence[RowLike]) -> dict[int, RowLike]:
+    """The work items of those calls that waited in our own queue, or were answered, by call."""
+    if not rows:
+        return {}
+    found = await conn.execute(
+        select(work_item)
+        .where(work_item.c.source_kind == "call", work_item.c.source_id.in_([r["id"] for r in rows]))
+        .order_by(work_item.c.attempt.desc())
+    )
+    return {int(r["source_id"]): r for r in found.mappings()}
+
+
+async def _promised(conn: AsyncConnection, rows: Sequence[RowLike]) -> set[int]:
+    """The calls whose callers were promised a callback instead: they hung up and did not give up (docs/sla.md)."""
+    callers = sorted({r["contact_id"] for r in rows if r["contact_id"] is not None})
+    if not callers:
+        return set()
+    found = await conn.scalars(
+        select(callback.c.held_call_id).where(
+            callback.c.contact_id.in_(callers), callback.c.held_call_id.in_([r["id"] for r in rows])
+        )
+    )
+    return set(found.all())
+
+
+def _of_call(
+    row: RowLike, known: Mapping[int, TeamContext], item: RowLike | None, *, promised: bool
+) -> PastRequest:
     team_ = known.get(row["team_id"], TeamContext()) if row["team_id"] is not None else TeamContext()
     handle = None
     if row["answered_at"] is not None:
@@ -313,14 +341,21 @@ def _of_call(row: RowLike, known: Mapping[int, TeamContext]) -> PastRequest:
         if row["ended_at"] is not None:
             # Other than a work item, a call knows nothing of the time after it.
             handle = max(row["ended_at"] - left_at, 0) + team_.settings.channel(Channel.VOICE).wrapup_ms
-    elif row["disposition"] in _GAVE_UP:
+    elif row["disposition"] in _GAVE_UP and not promised:
         outcome, left_at = Outcome.ABANDONED, row["ended_at"]
     elif row["ended_at"] is None:
         outcome, left_at = Outcome.WAITING, None
     else:
         outcome, left_at = Outcome.WITHDRAWN, row["ended_at"]
+    asked: dict[str, Any] = {}
+    if item is not None:
+        asked = {
+            "priority": item["priority"], "vip": item["vip"], "manager_id": item["manager_id"],
+            "sticky_agent_id": item["sticky_agent_id"], "due_at": item["due_at"],
+            "requirements": Requirements.from_data(item["requirements"]),
+        }  # fmt: skip
     return PastRequest(
-        source="call", id=row["id"], team_id=row["team_id"], channel=Channel.VOICE, kind="call",
+        source="call", id=row["id"], team_id=row["team_id"], channel=Channel.VOICE, kind="call", **asked,
         ready_at=row["started_at"], outcome=outcome, left_at=left_at, agent_id=row["agent_id"],
         handle_ms=handle, held_ms=handle,
         hands=1 if outcome == Outcome.HANDLED else 0,

@@ -69,7 +69,11 @@ async def items_handled(
 
 
 async def calls_in(
-    db: Database, told: Sequence[tuple[int, int, int | None, int | None]], *, inbox_id: int
+    db: Database,
+    told: Sequence[tuple[int, int, int | None, int | None]],
+    *,
+    inbox_id: int,
+    contact_id: int | None = None,
 ) -> None:
     """Inbound calls of (start, wait, talk or None if he gave up, agent), ms."""
     async with db.transaction() as uow:
@@ -81,7 +85,7 @@ async def calls_in(
                     "from_number": None, "to_number": None, "did": None, "state": "ended",
                     "disposition": "abandoned" if talk is None else "answered", "started_at": start,
                     "answered_at": None if talk is None else start + wait, "ended_at": start + wait + (talk or 0),
-                    "missed_check_at": None, "stuck_at": None, "finalized": True, "contact_id": None,
+                    "missed_check_at": None, "stuck_at": None, "finalized": True, "contact_id": contact_id,
                     "conversation_id": None, "inquiry_id": None, "agent_id": agent_id, "message_id": None,
                     "callback_attempt_id": None, "correlation_id": None, "data": {}, "created_at": start,
                     "updated_at": start,

@@ -10,7 +10,7 @@ from crm_core.db.engine import Database
 from crm_core.errors import Invalid
 from routing.planning import attendance, history
 from routing.planning.past import Outcome, PastRequest, Period
-from routing.schema import sla_clock, sla_event, work_item
+from routing.schema import callback, sla_clock, sla_event, work_item
 from tests.routing.planning.record import (
     DAY,
     HOUR,
@@ -69,6 +69,37 @@ async def test_calls_come_from_the_telephone_with_the_team_of_the_line(db: Datab
     # The default wrap-up of calls, 30 s, holds the agent too.
     assert (answered.channel, answered.team_id, answered.handle_ms) == ("voice", team, 150_000)
     assert (missed.outcome, missed.wait_ms(0)) == (Outcome.ABANDONED, 33_000)
+
+
+async def test_a_callers_skills_are_of_the_queue_and_a_promise_is_no_abandoning(db: Database) -> None:
+    team = await a_team(db)
+    line, maria = await an_inbox(db, "telephony", team), await a_contact(db)
+    await calls_in(
+        db, [(NINE, 20_000, None, None), (NINE + 1, 20_000, None, None)], inbox_id=line, contact_id=maria
+    )
+    first, second = await read(db)
+    wanted = {"required": {"lang:uk": 1}, "preferred": {}, "hard": ["lang:uk"], "dropped": []}
+    async with db.transaction() as uow:
+        await uow.insert(
+            work_item,
+            an_item(ready_at=NINE, team_id=team, source_kind="call", source_id=first.id, channel="voice",
+                    requirements=wanted, vip=True, state="abandoned"),
+        )  # fmt: skip
+        await uow.insert(callback, a_promise(maria, second.id))
+    told = await read(db)
+    assert [r.outcome for r in told] == [Outcome.ABANDONED, Outcome.WITHDRAWN]
+    assert (told[0].requirements.hard, told[0].vip) == (frozenset({"lang:uk"}), True)
+
+
+def a_promise(contact_id: int, call_id: int) -> dict[str, Any]:
+    """A row of callback: instead of waiting in that call."""
+    return {
+        "contact_id": contact_id, "phone": "+380500000000", "timezone": "UTC", "timezone_source": "default",
+        "window_start": NINE, "window_end": NINE + HOUR, "due_at": NINE, "asked_for": False, "state": "done",
+        "mode": "agent_first", "counted_attempts": 0, "uncounted_attempts": 0, "max_attempts": 3,
+        "created_by": "system", "source": "call", "version": 1, "created_at": NINE, "updated_at": NINE,
+        "held_call_id": call_id,
+    }  # fmt: skip
 
 
 async def test_mail_is_handled_in_working_time_without_the_customers(db: Database) -> None:
