@@ -18,6 +18,7 @@ from crm_core.infra.local import DirectoryFiles, MemoryLimiter
 from crm_core.jobs import JobRegistry, JobRow
 from crm_core.schema import event, job, setting, webhook, webhook_delivery
 from crm_core.services import AppSettings, Services
+from switchboard import wiring
 from tests.conftest import MovableClock
 from tests.fakes.hook_receiver import HookReceiver
 from workers import webhooks as posting
@@ -322,3 +323,10 @@ async def test_the_log_from_before_is_not_sent_when_one_is_switched_on_again(
     await posting.sweep(services.db)
     await run(services)
     assert [p["data"] for p in receiver.posts] == [{"later": True}]
+
+
+def test_the_process_has_the_jobs_and_the_reader_of_the_log() -> None:
+    assert {"webhook.deliver", "webhook.release", "notice.mail", "sla.tell", "sla.page"} <= set(
+        wiring.jobs().names()
+    )
+    assert "webhooks" in wiring.sweeps()
