@@ -31,6 +31,7 @@ from channels.contract import RawItem
 from channels.email.items import make_item
 from channels.telegram.updates import item_of, load_update
 from crm_core import inbound_rows
+from crm_core.db.prepared import Outcome
 from crm_core.db.types import metadata
 from crm_core.jobs import JobRow
 from crm_core.services import Services
@@ -126,6 +127,9 @@ class _Recorder:
     def after(self, _conn: Any, cursor: Any, sql: str, *_: Any) -> None:
         if self.trace is not None and self._open and self.trace.statements[-1].sql == sql:
             self.trace.statements[-1].rowcount = cursor.rowcount
+            if isinstance(cursor, Outcome):
+                # A prepared statement runs on the driver: its rows do not come by SQLAlchemy's result.
+                self.trace.statements[-1].rows = [tuple(row) for row in cursor.raw]
 
     def begin(self) -> None:
         self._open = []

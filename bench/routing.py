@@ -98,6 +98,8 @@ async def loaded(backend: str, size: Size) -> AsyncIterator[Place]:
             url = f"sqlite+aiosqlite:///{directory}/routing.db"
         await upgrade(url)
         await asyncio.to_thread(routing_load.fill, url, size)
+        async with opened(url) as db:
+            await routing_load.start_clocks(db)
         yield Place(url, server)
 
 

@@ -14,11 +14,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
-from sqlalchemy import Boolean, Integer, String
+from sqlalchemy import Boolean, Integer, String, insert, select, text
 
+from crm_core.db.engine import Database
 from crm_core.db.types import metadata
-from routing import schema as _routing  # noqa: F401 - its tables belong to the metadata
+from crm_core.events import DomainEvent
+from crm_core.schema import inquiry
 from routing.model import LaneSpec
+from routing.schema import sla_clock
+from routing.sla import service as sla_service
 
 #: skills an agent has; each is two lanes
 SKILLS_EACH = 6
@@ -95,6 +99,27 @@ def _fill_sqlite(url: str, size: Size) -> None:
         direct.commit()
     direct.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     direct.close()
+
+
+async def start_clocks(db: Database) -> None:
+    """Let the clocks of all requests run: one request's by the product itself, the others' as copies of them."""
+    async with db.transaction() as uow:
+        row = await uow.row(select(inquiry).where(inquiry.c.id == 1))
+        opened = DomainEvent(
+            kind="inquiry.opened", subject_kind="inquiry", subject_id=1, inquiry_id=1,
+            context={"inquiry": row, "contact": None, "conversation": None, "inbox": None, "message": None},
+        )  # fmt: skip
+        for listener in sla_service.LISTENERS["inquiry.opened"]:
+            await listener(uow, opened)
+        others = [c.name for c in sla_clock.c if c.name not in ("id", "inquiry_id")]
+        copies = (
+            select(inquiry.c.id, *(sla_clock.c[name] for name in others))
+            .join(sla_clock, sla_clock.c.inquiry_id == 1)
+            .where(inquiry.c.id != 1)
+        )
+        await uow.execute(insert(sla_clock).from_select(["inquiry_id", *others], copies))
+        if db.dialect == "postgresql":
+            await uow.execute(text("ANALYZE sla_clock"))
 
 
 async def _fill_postgres(url: str, size: Size) -> None:

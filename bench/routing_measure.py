@@ -19,7 +19,7 @@ from crm_core.clock import SystemClock
 from crm_core.db.engine import Database
 from crm_core.infra.local import LocalHints
 from crm_core.schema import inquiry
-from routing import decide, explain, items, machine, match, offers, steps, store
+from routing import asking, decide, explain, items, machine, match, offers, steps, store
 from routing.model import Item
 from routing.schema import agent_slot, agent_state, assignment, offer, queue_entry, work_item
 from switchboard import wiring
@@ -179,7 +179,7 @@ class Desk:
 
     async def widen(self, inquiry_id: int) -> None:
         async with self.db.transaction() as uow:
-            await items.widen(uow, inquiry_id)
+            await asking.widen(uow, inquiry_id)
 
     async def reprioritise(self, inquiry_id: int) -> None:
         async with self.db.transaction() as uow:

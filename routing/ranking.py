@@ -69,6 +69,8 @@ def tied_before_scarcity(ranks: list[Rank]) -> list[int]:
 
 def with_scarcity(item: Item, ranks: list[Rank], scarcity: Mapping[int, int], step_no: int) -> list[Rank]:
     """Rank again with the number of lanes that only this agent serves now."""
+    if not scarcity and not any(r.agent.scarcity for r in ranks):
+        return ranks  # as usual: every lane has several people
     return ranked(
         item, (replace(r.agent, scarcity=scarcity.get(r.agent.agent_id, 0)) for r in ranks), step_no
     )

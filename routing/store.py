@@ -5,7 +5,7 @@ Owns no decisions. Statements read bounded sets by index: what is open, never wh
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -20,9 +20,8 @@ from routing import handle_time
 from routing.business_time import Calendar
 from routing.calendar_spec import CalendarError
 from routing.decide import Hours, Loads, QueueLoad, TeamRules
-from routing.eligibility import skill_failure
 from routing.machine import Holding
-from routing.model import LIVE, AgentView, Channel, Item, ItemState, LaneSpec, RowLike, Slot
+from routing.model import LIVE, AgentView, Channel, Item, ItemState, LaneSpec, Presence, RowLike, Slot
 from routing.schema import (
     agent_lane,
     agent_slot,
@@ -262,11 +261,11 @@ async def candidates(
     )  # fmt: skip
     found = []
     for row in rows:
-        view = _view(row, now)
+        level_of = (row["skills"] or {}).get
         mine = (s for lane_id in row["lanes"] for s in signatures[lane_id])
-        fit = frozenset(s for s in mine if skill_failure(view, asked.get(s, ())) is None)
+        fit = frozenset(s for s in mine if all(level_of(k, 0) >= level for k, level in asked.get(s, ())))
         if fit:
-            found.append(replace(view, lanes=fit))
+            found.append(_view(row, now, fit))
     return found
 
 
@@ -277,8 +276,8 @@ async def views(
     if not memberships:
         return []
     rows = await fetch(conn, _VIEWS, {"agents": list(memberships), "skills": list(skills)})
-    found = {r["id"]: _view(r, now) for r in rows}
-    return [replace(found[i], lanes=frozenset(memberships[i])) for i in memberships if i in found]
+    found = {r["id"]: _view(r, now, frozenset(memberships[r["id"]])) for r in rows}
+    return [found[i] for i in memberships if i in found]
 
 
 async def view(conn: AsyncConnection, agent_id: int, now: int) -> AgentView | None:
@@ -287,30 +286,26 @@ async def view(conn: AsyncConnection, agent_id: int, now: int) -> AgentView | No
     return _view(rows[0], now) if rows else None
 
 
-def _view(row: RowLike, now: int) -> AgentView:
-    spec = row["shift"]
-    shift = None if spec is None else _calendar(spec)
+def _view(row: RowLike, now: int, lanes: frozenset[str] = frozenset()) -> AgentView:
+    shift = None if row["shift"] is None else _calendar(row["shift"])
     in_shift = shift is None or shift.is_open(now)
-    base = AgentView(
+    there = row["presence"] is not None
+    return AgentView(
         agent_id=row["id"],
         name=row["name"],
+        presence=row["presence"] if there else Presence.OFFLINE,
+        routable=bool(there and row["routable"] and (row["lease_until"] or 0) > now),
+        lease_until=row["lease_until"],
+        wrapup_until=row["wrapup_until"],
+        idle_since=row["idle_since"] if there else 0,
+        load_used=row["load_used"] if there else 0,
+        load_max=row["load_max"] if there else DEFAULTS.load_max,
         slots={channel: Slot(*numbers) for channel, numbers in (row["slots"] or {}).items()},
         skills=row["skills"] or {},
         teams=frozenset(row.get("teams") or ()),
+        lanes=lanes,
         in_shift=in_shift,
         shift_from=None if in_shift or shift is None else shift.next_open(now),
-    )
-    if row["presence"] is None:
-        return base
-    return replace(
-        base,
-        presence=row["presence"],
-        routable=row["routable"] and (row["lease_until"] or 0) > now,
-        lease_until=row["lease_until"],
-        wrapup_until=row["wrapup_until"],
-        idle_since=row["idle_since"],
-        load_used=row["load_used"],
-        load_max=row["load_max"],
     )
 
 
