@@ -34,7 +34,7 @@ async def call(
 ) -> None:
     office.move(minutes)
     async with office.db.transaction() as uow:
-        row = {"id": 9, "direction": "inbound", "state": state}
+        row = {"id": 9, "direction": "inbound", "state": state, "data": {}}
         seen = [CallChange(kind=kind, at=uow.now) for kind in changes]
         await uow.emit(
             DomainEvent(
