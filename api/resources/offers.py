@@ -25,6 +25,7 @@ class OfferOut(Out):
     channel: str
     agent_id: int
     state: str
+    broadcast: bool
     reason: str | None
     created_at: InstantOut
     expires_at: InstantOut
