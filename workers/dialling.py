@@ -80,20 +80,24 @@ async def originate(services: Services, job: JobRow) -> None:
         )
     except (TimeoutError, OutcomeUnknown):
         return  # it may be ringing: the PBX's events, or the attempt's deadline, tell
-    except NotConfigured as error:
+    except (NotConfigured, ContentRejected) as error:
+        if isinstance(error, ContentRejected) and not customer_first:
+            await _failed(services, row, attempt_id, "invalid_number", error.detail)
+            return
+        # A PBX that refuses this way of dialling: whether the number is wrong shows when an agent rings it.
         async with services.db.transaction() as uow:
             await callbacks.fall_back(uow, attempt_id, error.detail)
     except ChannelError as error:
-        outcome = "invalid_number" if isinstance(error, ContentRejected) else "failed"
-        async with services.db.transaction() as uow:
-            await callbacks.record_outcome(
-                uow,
-                row["callback_id"],
-                outcome,
-                actor="system",
-                note=error.detail[:300],
-                attempt_id=attempt_id,
-            )
+        await _failed(services, row, attempt_id, "failed", error.detail)
+
+
+async def _failed(
+    services: Services, row: Mapping[str, Any], attempt_id: int, outcome: str, detail: str
+) -> None:
+    async with services.db.transaction() as uow:
+        await callbacks.record_outcome(
+            uow, row["callback_id"], outcome, actor="system", note=detail[:300], attempt_id=attempt_id
+        )
 
 
 async def connect(services: Services, job: JobRow) -> None:

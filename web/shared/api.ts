@@ -17,7 +17,7 @@ export type Direction = 'in' | 'out' | 'internal'
 export type MessageKind = 'text' | 'note' | 'call' | 'system' | 'callback'
 export type MessageState = 'received' | 'queued' | 'sending' | 'sent' | 'delivered' | 'read' | 'failed' | 'unknown'
 export type AuthorKind = 'customer' | 'agent' | 'bot' | 'system'
-export type CallbackState = 'scheduled' | 'due' | 'offered' | 'dialling' | 'done' | 'cancelled' | 'escalated'
+export type CallbackState = 'scheduled' | 'due' | 'offered' | 'dialling' | 'paused' | 'done' | 'cancelled' | 'escalated'
 export type CallOutcome = 'answered' | 'busy' | 'no_answer' | 'machine' | 'rejected' | 'failed' | 'invalid_number'
 
 export const STATUSES: readonly InquiryStatus[] = ['new', 'open', 'pending', 'hold', 'solved', 'closed']

@@ -4,6 +4,7 @@ After each step every open promise has a time at which something happens to it, 
 before a supervisor; and when everybody goes home, time alone brings each of them before one.
 """
 
+import asyncio
 import os
 import random
 from collections.abc import Awaitable, Callable
@@ -264,6 +265,50 @@ async def test_whatever_happens_no_promise_is_dropped(db: Database, clock: Movab
     left = await rows(db, callback, callback.c.state.not_in(("done", "cancelled")))
     assert all(c["escalated_at"] is not None for c in left)
     assert await rows(db, callback)
+
+
+async def test_everything_at_once(db: Database, clock: MovableClock) -> None:
+    """Accepting, cancelling, dialling, the PBX's word, the customer's call and two sweepers in the same instant."""
+    clock.set(MONDAY_NOON)
+    wire(db)
+    story = Story(db, clock, 5)
+    await story.begin()
+    for n in range(5):
+        made = await booked(
+            db, contact_id=story.people[n % 3], raw_phone=NUMBERS[n % 3], team_id=story.team,
+            window_start=clock.now_ms() + SECOND, mode="agent_first" if n % 2 else "preview",
+        )  # fmt: skip
+        clock.advance(SECOND)
+        for agent_id in story.agents:
+            await go(db, agent_id, "online")
+        await asyncio.gather(callbacks.sweep(db), callbacks.sweep(db))
+        offered = await open_offers(db)
+
+        async def accept(which: dict[str, Any]) -> None:
+            async with db.transaction() as uow:
+                await offers.accept(uow, which["id"], which["agent_id"])
+
+        async def act(verb: Callable[..., Awaitable[Any]], callback_id: int, *args: Any, **more: Any) -> None:
+            async with db.transaction() as uow:
+                await verb(uow, callback_id, *args, **more)
+
+        done = await asyncio.gather(
+            *(accept(o) for o in offered * 2),
+            act(callbacks.dial, made["id"], story.agents[0], actor="agent:1"),
+            act(callbacks.dial, made["id"], story.agents[1], actor="agent:2"),
+            act(callbacks.snooze, made["id"], minutes=5, actor="agent:3"),
+            act(callbacks.record_outcome, made["id"], "busy", actor="agent:1"),
+            act(callbacks.cancel, made["id"], actor="contact:1"),
+            says(db, story.box, f"race-{n}", f"race-{n}", "ringing", queue="main", number=NUMBERS[n % 3]),
+            callbacks.sweep(db),
+            callbacks.sweep(db),
+            return_exceptions=True,
+        )
+        wrong = [d for d in done if isinstance(d, BaseException) and not isinstance(d, SwitchboardError)]
+        assert wrong == []
+        await story.check([f"round {n}"])
+        at_work = await rows(db, callback_attempt, callback_attempt.c.state == "dialling")
+        assert len({a["phone"] for a in at_work}) == len(at_work)
 
 
 async def test_a_promise_that_nothing_would_happen_to_is_found(db: Database, clock: MovableClock) -> None:
