@@ -10,7 +10,7 @@ from crm_core.errors import Invalid, NotFound
 from crm_core.schema import agent as agent_table
 from routing import items
 from routing.planning.at_risk import AT_ONCE, SEEDS, at_risk
-from routing.schema import sla_clock, work_item
+from routing.schema import agent_state, sla_clock, work_item
 from tests.conftest import MovableClock
 from tests.routing.engine.desk import T0, arrives, go, the_item
 from tests.routing.planning.record import HOUR, MINUTE, a_calendar, a_team, an_agent, an_item, items_handled
@@ -70,6 +70,24 @@ async def test_those_behind_in_the_queue_will_be_late(db: Database) -> None:
     assert chances[-1] > 0.9
     assert found["teams"][0]["waiting"] == 10
     assert 5 < found["teams"][0]["expected_breaches"] <= 10
+
+
+async def test_what_somebody_has_in_hand_keeps_him_from_the_next(db: Database) -> None:
+    """Her mail takes ten hours; another that is due in one waits for her in most futures, and so long in none else."""
+    team = await a_team(db, settings=ONE_MAIL)
+    olena = await an_agent(db, "Olena", team)
+    await handle_times(db, team, olena, 10 * HOUR)
+    await a_mail(db, team, None)
+    mail = await a_mail(db, team, T0 + HOUR)
+    assert of(await at_risk(db, now=T0))[mail]["probability"] > 0.6
+    await an_agent(db, "Petro", team, online=False)
+    async with db.transaction() as uow:  # somebody with empty hands
+        await uow.execute(
+            agent_state.update()
+            .where(agent_state.c.agent_id != olena)
+            .values(presence="online", routable=True, lease_until=T0 + HOUR)
+        )
+    assert mail not in of(await at_risk(db, now=T0))
 
 
 async def test_one_more_agent_lowers_the_risk(db: Database) -> None:

@@ -8,6 +8,7 @@ from sqlalchemy import insert, text
 
 from crm_core.db.engine import Database
 from crm_core.errors import Invalid
+from crm_core.schema import event
 from routing.planning import attendance, history
 from routing.planning.past import Outcome, PastRequest, Period
 from routing.schema import callback, sla_clock, sla_event, work_item
@@ -202,6 +203,17 @@ async def test_presence_is_read_with_what_was_before(db: Database) -> None:
     assert found[olena].shifts == ((PERIOD.start, PERIOD.end),)
     assert found[olena].online_ms == DAY - HOUR
     assert found[petro].shifts == ((NINE, NINE + 2 * HOUR),)
+
+
+async def test_a_lost_connection_is_of_when_it_was_lost(db: Database) -> None:
+    """The event comes when it is noticed, and says since when he was gone."""
+    olena = await an_agent(db, "Olena", await a_team(db), online=False)
+    await presences(db, [(olena, NINE, "online"), (olena, NINE + HOUR, "offline")])
+    async with db.transaction() as uow:
+        await uow.execute(event.update().where(event.c.at == NINE + HOUR).values(at=NINE + 2 * HOUR))
+    async with db.reading() as conn:
+        found = await attendance.recorded(conn, PERIOD, [olena])
+    assert found[olena].shifts == ((NINE, NINE + HOUR),)
 
 
 async def test_ranges_are_read_by_index_only(db: Database) -> None:
