@@ -6,6 +6,7 @@ from crm_core import notices, webhooks
 from crm_core.clock import DAY
 from crm_core.schema import attachment, chat_session, idempotency, inbound, login_session, upload
 from crm_core.services import Services
+from routing import explain_replay
 
 _BATCH = 500
 
@@ -28,6 +29,7 @@ async def sweep(services: Services) -> int | None:
         await uow.execute(delete(chat_session).where(chat_session.c.expires_at < uow.now))
         await webhooks.forget(uow)
         await notices.forget(uow)
+        await explain_replay.forget(uow)
         stale = await uow.rows(select(upload).where(upload.c.created_at < uow.now - DAY).limit(_BATCH))
         for row in stale:
             used = await uow.scalar(

@@ -11,7 +11,7 @@ from sqlalchemy import select, update
 from crm_core.clock import MINUTE, SECOND
 from crm_core.db.engine import Database
 from crm_core.errors import NotFound
-from routing import configuration, decide, offers, replay, steps, sweep
+from routing import configuration, decide, explain_replay, offers, replay, steps, sweep
 from routing.decide import Hours
 from routing.explain_replay import replay_decision
 from routing.model import AgentView, Channel, Item, Presence, Requirements, Slot
@@ -173,3 +173,23 @@ def test_who_proves_that_a_ring_was_not_empty_is_kept_although_others_came_first
     kept = replay.of_placement(item, placement, busy, Hours(), NOW)
     found = replay.again(kept, {1: DEFAULTS}, stored=[], item_id=7)
     assert (found.same, found.scope) == (True, "preferred")
+
+
+async def test_inputs_are_forgotten_after_a_month_and_reasons_are_not(
+    db: Database, clock: MovableClock
+) -> None:
+    team = await desk.a_team(db)
+    await desk.an_agent(db, "Olena", team)
+    for _ in range(3):
+        await desk.arrives(db, team_id=team)
+    clock.advance(explain_replay.KEEP_MS)
+    await desk.arrives(db, team_id=team)
+    async with db.transaction() as uow:
+        assert await explain_replay.forget(uow) == 0
+    clock.advance(1)
+    async with db.transaction() as uow:
+        assert await explain_replay.forget(uow) == 3
+        assert await explain_replay.forget(uow) == 0
+    kept = await desk.rows(db, decision)
+    assert [d["input"] is not None for d in kept] == [False, False, False, True]
+    assert all(d["why"]["winner"] for d in kept[:3])
