@@ -13,7 +13,7 @@ from typing import Any
 from crm_core.clock import DAY, HOUR, SECOND
 from routing import erlang
 from routing.model import Channel, Requirements
-from routing.settings import DEFAULT_CHANNELS, ChannelSettings, StepSettings, TeamSettings
+from routing.settings import DEFAULT_CHANNELS, BroadcastSettings, ChannelSettings, StepSettings, TeamSettings
 from routing.simulator import (
     Kind,
     Result,
@@ -405,6 +405,7 @@ def _offer_loss(row_id: str, rate: float, aht_s: int, n: int) -> Row:
     misses = (1 - ACCEPT) / ACCEPT  # per call, geometric
     settings = TeamSettings(
         channels=_channel(mode="offer", timeout_ms=RING_S * SECOND), steps=_REQUIRED, misses_to_break=10**9,
+        broadcast=BroadcastSettings(when="never"),
         exclude_ms=60 * SECOND,
     )  # fmt: skip
     scenario = Scenario(

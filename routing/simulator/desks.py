@@ -179,10 +179,10 @@ class Desks:
                             break
         return list(found.values())
 
-    def everybody(self, lanes: Sequence[Lane]) -> list[AgentView]:
-        """All who are there in these lanes, by id."""
+    def everybody(self, lanes: Sequence[Lane], also: Iterable[int] = ()) -> list[AgentView]:
+        """All who are there in these lanes, and those in `also` whatever their presence, by id."""
         self._settle()
-        found: dict[int, AgentView] = {}
+        found = {i: self.by_id[i].view() for i in also if i in self.by_id}
         for lane in lanes:
             for group in lane.groups:
                 for row in group.rows.values():

@@ -225,12 +225,12 @@ class Engine:
         team = self.teams[item.team_id or 0]
         rules = team.rules(now)
         lanes = self._lanes_in_reach(item, team)
-        if self.selector.sees_everybody:
-            agents = self.desks.everybody(lanes)
+        people = [a for a in (item.manager_id, item.sticky_agent_id, item.directed_agent_id) if a is not None]
+        overdue = steps.target_at(item) < now and team.settings.broadcast.when == "overdue"
+        if self.selector.sees_everybody or item.broadcast_asked or overdue:
+            # Several may be asked at once: then not only the first of those who are alike counts.
+            agents = self.desks.everybody(lanes, people)
         else:
-            people = [
-                a for a in (item.manager_id, item.sticky_agent_id, item.directed_agent_id) if a is not None
-            ]
             agents = self.desks.candidates(lanes, people, item, now)
         placement = decide.place(item, team.settings, agents, rules.hours, now)
         ranks: Sequence[ranking.Rank] = placement.ranks
@@ -242,6 +242,9 @@ class Engine:
             chosen = self.selector.first(ranks)
             if self.watch is not None:
                 self.watch.placed(self, live, placement, chosen)
+            if placement.broadcast > 1:
+                self._ask_several(live, placement, ranks[: placement.broadcast])
+                return
             self._give(live, self.desks.by_id[chosen.agent.agent_id], placement.step, placement.entered_at)
         elif placement.park_until is not None:
             self._feed(live, machine.Parked(until=placement.park_until, reason=placement.park_reason or ""))
@@ -288,6 +291,23 @@ class Engine:
         self._feed(live, event)
         if self.attention is not None:
             self.attention.changed(desk)
+
+    def _ask_several(self, live: Live, placement: decide.Placement, ranks: Sequence[ranking.Rank]) -> None:
+        item = live.item
+        weight = self.teams[item.team_id or 0].settings.channel(item.channel).weight
+        desks = [self.desks.by_id[r.agent.agent_id] for r in ranks]
+        for desk in desks:
+            if self.watch is not None:
+                self.watch.given(self, live, desk, placement.step)
+            self.desks.hold(desk, item.channel, weight, self.now)
+        live.broadcast = True
+        event = machine.Broadcast(
+            agents=[d.id for d in desks], weight=weight, step=placement.step, entered_at=placement.entered_at
+        )
+        self._feed(live, event)
+        if self.attention is not None:
+            for desk in desks:
+                self.attention.changed(desk)
 
     # --- an agent asks for work: routing.match.pull
     def pull(self, desk: Desk) -> None:
@@ -364,17 +384,18 @@ class Engine:
 
     def _holding(self, live: Live, agent_id: int, weight: int, *, assignment: bool) -> Holding:
         self._holdings += 1
-        held = live.held = Holding(
+        return Holding(
             id=self._holdings,
             agent_id=agent_id,
             channel=live.item.channel,
             weight=weight,
             assignment=assignment,
         )
-        return held
 
     def _open_offer(self, live: Live, action: machine.OpenOffer) -> None:
         held = self._holding(live, action.agent_id, action.weight, assignment=False)
+        live.offers[held.id] = held
+        self.desks.by_id[action.agent_id].items.add(live.item.id)
         if live.counted:
             live.tally.offers += 1
         agent = self.desks.by_id[action.agent_id].agent
@@ -389,7 +410,8 @@ class Engine:
             self.at(action.expires_at, Event.EXPIRE, live, held.id)
 
     def _end_offer(self, live: Live, action: machine.EndOffer) -> None:
-        live.held = None
+        del live.offers[action.offer.id]
+        live.broadcast = live.broadcast and bool(live.offers)
         self.desks.by_id[action.offer.agent_id].items.discard(live.item.id)
 
     def _release(self, live: Live, action: machine.Release) -> None:
@@ -402,7 +424,7 @@ class Engine:
 
     def _start_assignment(self, live: Live, action: machine.StartAssignment) -> None:
         now, tally, arrival = self.now, live.tally, live.arrival
-        self._holding(live, action.agent_id, action.weight, assignment=True)
+        live.held = self._holding(live, action.agent_id, action.weight, assignment=True)
         desk = self.desks.by_id[action.agent_id]
         desk.items.add(live.item.id)
         desk.tally.units += action.weight / desk.load_max
@@ -477,7 +499,10 @@ class Engine:
 
     def _accept(self, live: Live, stamp: int) -> None:
         if (held := self._offer(live, stamp)) is not None:
-            self._feed(live, machine.Accepted(offer=held))
+            others = [o for o in live.offers.values() if o is not held]
+            self._feed(live, machine.Accepted(offer=held, others=others))
+            for other in others:
+                self.pull(self.desks.by_id[other.agent_id])
 
     def _decline(self, live: Live, stamp: int) -> None:
         if (held := self._offer(live, stamp)) is not None:
@@ -489,13 +514,14 @@ class Engine:
 
     def _offer(self, live: Live, stamp: int) -> Holding | None:
         """The offer that this is about, if it is still open."""
-        held = live.held
-        return held if held is not None and held.id == stamp and not held.assignment else None
+        return live.offers.get(stamp)
 
     def _refuse(self, live: Live, held: Holding, how: str) -> None:
         settings = self.teams[live.item.team_id or 0].settings
-        self._feed(live, machine.Refused(offer=held, how=how))
-        self._route(live)
+        others = [o for o in live.offers.values() if o is not held]
+        self._feed(live, machine.Refused(offer=held, how=how, broadcast=live.broadcast, others=others))
+        if live.item.state == ItemState.WAITING:
+            self._route(live)
         desk = self.desks.by_id[held.agent_id]
         if how != "revoked":
             # From then on he may be asked again; the product's poll of the lanes finds him.
@@ -505,10 +531,10 @@ class Engine:
     def _abandon(self, live: Live, _stamp: int) -> None:
         if live.item.state not in QUEUED or live.answered_at is not None:
             return
-        held = live.held
-        self._feed(live, machine.Ended(held=(held,) if held else (), cause="abandoned"))
-        if held is not None:
-            self.pull(self.desks.by_id[held.agent_id])
+        open_offers = tuple(live.offers.values())
+        self._feed(live, machine.Ended(held=open_offers, cause="abandoned"))
+        for offer in open_offers:
+            self.pull(self.desks.by_id[offer.agent_id])
 
     def _step(self, live: Live, stamp: int) -> None:
         if live.item.state == ItemState.WAITING and live.version == stamp:
@@ -572,8 +598,8 @@ class Engine:
     def _revoke_offers(self, desk: Desk) -> None:
         for item_id in sorted(desk.items):
             live = self.lives[item_id]
-            if live.item.state == ItemState.OFFERED and live.held is not None:
-                self._refuse(live, live.held, "revoked")
+            for offer in [o for o in live.offers.values() if o.agent_id == desk.id]:
+                self._refuse(live, offer, "revoked")
 
     def _hand_on(self, desk: Desk, channel: str, when: int) -> None:
         for item_id in sorted(desk.items):

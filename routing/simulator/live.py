@@ -29,14 +29,16 @@ class Event(IntEnum):
 class Live:
     """One contact: the product's work item, where it waits, who has it, and what is counted of it.
 
-    `remaining`: handling still to be done, ms; `rate`: how fast it is being done since `rated_at`. `reply_ms`: so
-    long after being answered it is replied to, None at the end. `version` counts the item's changes, `pace` those
-    of its end, so that what was due for an earlier one is known as such.
+    `held` is the live assignment, `offers` are the open ones by id, several in a `broadcast`. `remaining`: handling
+    still to be done, ms; `rate`: how fast it is being done since `rated_at`. `reply_ms`: so long after being answered
+    it is replied to, None at the end. `version` counts the item's changes, `pace` those of its end, so that what was
+    due for an earlier one is known as such.
     """
 
     __slots__ = (
-        "agent_id", "answered_at", "arrival", "breached", "counted", "entry", "held", "item", "key", "lanes",
-        "pace", "paced", "queues", "rate", "rated_at", "remaining", "reply_ms", "tally", "turned_away", "version",
+        "agent_id", "answered_at", "arrival", "breached", "broadcast", "counted", "entry", "held", "item",
+        "key", "lanes", "offers", "pace", "paced", "queues", "rate", "rated_at", "remaining", "reply_ms",
+        "tally", "turned_away", "version",
     )  # fmt: skip
 
     def __init__(self, item: Item, arrival: Arrival, tally: QueueTally, key: QueueKey, counted: bool) -> None:
@@ -46,6 +48,8 @@ class Live:
         self.key = key
         self.counted = counted
         self.held: Holding | None = None
+        self.offers: dict[int, Holding] = {}
+        self.broadcast = False
         self.lanes: tuple[Lane, ...] = ()
         self.entry = (0, 0)
         self.answered_at: int | None = None

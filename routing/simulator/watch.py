@@ -37,8 +37,8 @@ class Watch:
         reason = eligibility.first_failure(item, desk.view(), step.lanes, rules, now)
         if reason is not None:
             self._say(engine, f"I3: item {item.id} to agent {desk.id}: {reason}")
-        if live.held is not None:
-            self._say(engine, f"I2: item {item.id} is held by {live.held.agent_id} already")
+        if live.held is not None or live.offers:
+            self._say(engine, f"I2: item {item.id} is held by {live.held or live.offers} already")
 
     def placed(self, engine: "Engine", live: Live, placement: decide.Placement, chosen: Rank) -> None:
         """An item found an agent; ask again with all agents, the other way round."""
@@ -83,11 +83,16 @@ class Watch:
         self.looks += 1
         used: dict[tuple[int, str], tuple[int, int]] = {}
         for live in engine.lives.values():
-            item, held = live.item, live.held
-            state = item.state
-            if (state in (ItemState.OFFERED, ItemState.ASSIGNED, ItemState.WRAPUP)) != (held is not None):
-                self._say(engine, f"I2: item {item.id} is {state} and held: {held}")
-            if held is not None:
+            item, state = live.item, live.item.state
+            holdings = [*live.offers.values(), *((live.held,) if live.held is not None else ())]
+            offered, owned = state == ItemState.OFFERED, state in (ItemState.ASSIGNED, ItemState.WRAPUP)
+            if offered != bool(live.offers) or owned != (live.held is not None):
+                self._say(engine, f"I2: item {item.id} is {state} and held: {holdings}")
+            if len(holdings) > 1 and not live.broadcast:
+                self._say(engine, f"I2: item {item.id} is offered {len(holdings)} times at once")
+            if len({h.agent_id for h in holdings}) != len(holdings):
+                self._say(engine, f"I2: item {item.id} is offered to the same agent twice")
+            for held in holdings:
                 places, load = used.get((held.agent_id, held.channel), (0, 0))
                 used[held.agent_id, held.channel] = (places + 1, load + held.weight)
                 if held.assignment and item.owner_id != held.agent_id:

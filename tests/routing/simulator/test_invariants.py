@@ -67,7 +67,9 @@ def test_deliveries_do_come_twice(how, monkeypatch) -> None:
 
     name = {"ACCEPT": "_offer", "END": "_end"}[how]
     if how == "ACCEPT":
-        monkeypatch.setattr(engine.Engine, name, lambda self, live, stamp: live.held)
+        monkeypatch.setattr(
+            engine.Engine, name, lambda self, live, stamp: next(iter(live.offers.values()), live.held)
+        )
     else:
         monkeypatch.setattr(
             engine.Engine, name,
