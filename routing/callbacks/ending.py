@@ -38,6 +38,9 @@ async def kept(
     )
     await items.finish(uow, "callback", row["id"], outcome)
     await _clock(uow, row, on=False)
+    if row["kind"] == "hold":
+        # The request that waited through this place is now his who spoke with the customer.
+        await _stand_again(uow, row, given_to=row["owner_id"])
     on_time = row["kept_by"] is None or at <= row["kept_by"]
     await rows.tell(uow, "kept", row, actor=actor, on_time=on_time, how=how)
     return row
@@ -68,7 +71,7 @@ async def cancelled(
     )
     await items.finish(uow, "callback", row["id"], "cancelled")
     await _clock(uow, row, on=False)
-    if row["kind"] == "hold" and outcome == "cancelled":
+    if row["kind"] == "hold":
         await _stand_again(uow, row)
     await rows.tell(uow, "cancelled", row, actor=actor, reason=reason, by=who, confirm=confirm)
     return row
@@ -112,9 +115,13 @@ async def _clock(uow: UnitOfWork, row: dict[str, Any], *, on: bool) -> None:
     await service.happen(uow, Happening(inquiry_id=row["inquiry_id"], events=(event,)))
 
 
-async def _stand_again(uow: UnitOfWork, row: dict[str, Any]) -> None:
+async def _stand_again(uow: UnitOfWork, row: dict[str, Any], *, given_to: int | None = None) -> None:
     if row["inquiry_id"] is None:
         return
     request = await uow.row(select(inquiry).where(inquiry.c.id == row["inquiry_id"]))
-    if request is not None and items.needs_people(request) and request["assignee_id"] is None:
+    if request is None or not items.needs_people(request) or request["assignee_id"] is not None:
+        return
+    if given_to is None:
         await items.enqueue_inquiry(uow, request, trigger="callback_over")
+    else:
+        await items.adopt_inquiry(uow, request, given_to, cause="answered", by="system")

@@ -9,7 +9,7 @@ from crm_core.db.engine import Database
 from crm_core.errors import Conflict
 from crm_core.events import DomainEvent
 from crm_core.schema import contact, inquiry
-from routing import callbacks, items
+from routing import callbacks
 from routing.callbacks import check
 from routing.schema import callback, sla_clock, sla_policy, work_item
 from tests.conftest import MovableClock
@@ -183,8 +183,16 @@ async def test_a_chat_that_waits_takes_a_callback_and_its_clock_stands_still(
     # The request itself waits again; it is not lost with the callback.
     (waiting,) = await rows(db, work_item, work_item.c.state == "waiting")
     assert waiting["source_kind"] == "inquiry"
+    # Once more, and this time he is reached: the request belongs to who spoke with him.
     async with db.transaction() as uow:
-        await items.finish(uow, "inquiry", inquiry_id, "solved")
+        place = await callbacks.take_place_of_request(uow, inquiry_id, actor="agent:1", number="0501234567")
+    anna = await an_agent(db, "Anna", team_id)
+    await somebody_accepts(db)
+    async with db.transaction() as uow:
+        await callbacks.record_outcome(uow, place["id"], "answered", actor=f"agent:{anna}", agent_id=anna)
+    (request,) = await rows(db, inquiry)
+    assert request["assignee_id"] == anna
+    await check_invariants(db)
     with pytest.raises(Conflict, match="does not wait"):
         async with db.transaction() as uow:
             await callbacks.take_place_of_request(uow, inquiry_id, actor="agent:1", number="0501234567")
