@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.selectable import Select
 
 from crm_core.clock import MINUTE
-from crm_core.db.prepared import Prepared, any_of, fetch
+from crm_core.db.prepared import Prepared, any_of, fetch, list_of, object_of
 from crm_core.db.uow import UnitOfWork
 from crm_core.schema import agent, agent_skill, team_member
 from routing import capacity
@@ -167,26 +167,31 @@ async def static_views(conn: AsyncConnection, agent_ids: Sequence[int]) -> dict[
     """Names, skills and teams of active agents, without presence and capacity."""
     if not agent_ids:
         return {}
-    found = await conn.execute(
-        select(agent.c.id, agent.c.name).where(agent.c.id.in_(agent_ids), agent.c.active)
-    )
-    names: dict[int, str] = {row.id: row.name for row in found}
-    skills: dict[int, dict[str, int]] = {}
-    for agent_id, skill, level in await conn.execute(
-        select(agent_skill.c.agent_id, agent_skill.c.skill, agent_skill.c.level).where(
-            agent_skill.c.agent_id.in_(list(names))
-        )
-    ):
-        skills.setdefault(agent_id, {})[skill] = level
-    teams: dict[int, set[int]] = {}
-    for agent_id, team_id in await conn.execute(
-        select(team_member.c.agent_id, team_member.c.team_id).where(team_member.c.agent_id.in_(list(names)))
-    ):
-        teams.setdefault(agent_id, set()).add(team_id)
     return {
-        i: AgentView(agent_id=i, name=name, skills=skills.get(i, {}), teams=frozenset(teams.get(i, ())))
-        for i, name in names.items()
+        r["id"]: AgentView(
+            agent_id=r["id"], name=r["name"], skills=r["skills"] or {}, teams=frozenset(r["teams"] or ())
+        )
+        for r in await fetch(conn, _STATIC, {"agents": list(agent_ids)})
     }
+
+
+_skills = (
+    select(object_of(agent_skill.c.skill, agent_skill.c.level))
+    .where(agent_skill.c.agent_id == agent.c.id)
+    .correlate(agent)
+    .scalar_subquery()
+)
+_teams = (
+    select(list_of(team_member.c.team_id))
+    .where(team_member.c.agent_id == agent.c.id)
+    .correlate(agent)
+    .scalar_subquery()
+)
+_STATIC = Prepared(
+    select(agent.c.id, agent.c.name, _skills.label("skills"), _teams.label("teams")).where(
+        any_of(agent.c.id, "agents"), agent.c.active
+    )
+)
 
 
 async def refill_fresh(uow: UnitOfWork) -> int:
