@@ -251,6 +251,36 @@ export interface Callback {
   escalated_at: Iso | null
 }
 
+/** A person's notice of one minute: what he was told, gathered. At most ten lines come with it; `count` has all. */
+export interface Notification {
+  id: number
+  kind: 'sla' | 'page' | 'storm'
+  count: number
+  created_at: Iso
+  updated_at: Iso
+  read_at: Iso | null
+  lines: { text: string; inquiry_id: number | null; at: Iso; data: Record<string, unknown> }[]
+}
+
+export interface Notifications extends Page<Notification> {
+  /** Counted up to 100. */
+  unread: number
+}
+
+/** A call for help of a team, repeated until somebody says that he looks after it. */
+export interface OnCallPage {
+  id: number
+  team_id: number | null
+  inquiry_id: number
+  state: 'open' | 'acknowledged' | 'answered' | 'exhausted'
+  times: number
+  asked: number
+  next_at: Iso | null
+  acknowledged_by: number | null
+  acknowledged_at: Iso | null
+  created_at: Iso
+}
+
 export interface Call {
   id: number
   direction: string

@@ -15,6 +15,11 @@ const en = {
     title: 'My presence', online: 'Online', break: 'Break', dnd: 'Do not disturb', offline: 'Offline',
     away_reassign: 'Away, hand over my work', wrapup: 'Wrapping up', capacity: 'Capacity', load: 'Load {used} of {max}',
   },
+  bell: {
+    title: 'Notices', open: 'Notices, {n} unread', empty: 'Nothing was told to you yet', readAll: 'Mark all as read', read: 'Mark as read', more: 'and {n} more',
+    kind: { sla: 'Promises', page: 'On call', storm: 'Many promises at once' },
+    page: 'Somebody is needed now', pageTeam: '{team} needs somebody now', asked: 'asked {n} time | asked {n} times', called: 'called {n} time | called {n} times', acknowledge: 'I look after it', acknowledged: 'It is yours: nobody is called any more.',
+  },
   scope: { mine: 'Mine', queue: 'Queue', all: 'All' },
   list: {
     attachment: 'Attachment',
