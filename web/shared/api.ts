@@ -228,6 +228,35 @@ export interface CallbackAttempt {
   agent: Ref | null
   outcome: CallOutcome | null
   call_id: number | null
+  /** `preview`: a card for the agent; `manual`: dialled by hand; else how the PBX connects. */
+  style: string | null
+}
+
+export type CallbackMode = 'preview' | 'agent_first' | 'customer_first'
+
+/** One of those who are asked to make a call, in order. No result: not asked yet. */
+export interface ChainLink {
+  agent: Ref | null
+  role: string
+  result: string | null
+  from?: Iso | null
+  until?: Iso | null
+}
+
+/** A half hour that a customer may be offered; `free` is null where only the calendar is known. */
+export interface FreeSlot {
+  start: Iso
+  end: Iso
+  capacity: number | null
+  taken: number
+  free: number | null
+  planned: number | null
+}
+
+export interface FreeSlots {
+  team_id: number | null
+  timezone: string | null
+  items: FreeSlot[]
 }
 
 export interface Callback {
@@ -249,6 +278,17 @@ export interface Callback {
   note: string | null
   created_by: unknown
   escalated_at: Iso | null
+  /** `place`: a kept place in the queue; else a promise for a window. */
+  kind: string
+  mode: CallbackMode
+  kept_by: Iso | null
+  kept_at: Iso | null
+  paused_at: Iso | null
+  pause_cause?: string | null
+  escalation: string | null
+  ended_by: string | null
+  end_reason?: string | null
+  chain: ChainLink[]
 }
 
 /** A person's notice of one minute: what he was told, gathered. At most ten lines come with it; `count` has all. */

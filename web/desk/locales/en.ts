@@ -83,7 +83,13 @@ const en = {
     record: 'Record outcome', outcome: 'Outcome', cancel: 'Cancel callback', cancelled: 'Callback cancelled.', reason: 'Reason', recorded: 'Outcome recorded.', attempts: '{n} attempt | {n} attempts', attempt: 'Attempt {n} of {max}', next: 'next try {time}', window: 'Window',
     owner: 'Owner', contact: 'Contact', state: 'State', empty: 'No callbacks here', open: 'To do', mine: 'Mine', done: 'Done', escalated: 'Escalated', all: 'All', noPhone: 'No phone number known. Please enter one.', badPhone: 'This does not look like a phone number.', badWindow: 'The window must end after it begins.', past: 'The window has already passed.',
     inquiry: 'Inquiry', quick30: 'In 30 min', quick2h: 'In 2 hours', tomorrow: 'Tomorrow morning', reschedule: 'Reschedule', overdue: '{time} late', due: 'in {time}', now: 'now', anyone: 'Whoever is free',
+    later: 'Later', snooze: 'in {time}', snoozeUsual: 'at the usual time', snoozed: 'Put off.', resume: 'Go on', resumed: 'The attempts go on.', paused: 'Attempts rest: the customer came by himself', closing: 'No call is needed', closeWhy: 'Why is no call needed?', closed: 'Closed.', asks: 'Asked in turn',
+    slots: 'Free half hours of the team', noSlots: 'No free half hour in the next days', slotLeft: '{n} left', isSlot: 'Booked only if this half hour is still free',
+    hold: 'Place in the queue', keptBy: 'to be kept by {time}', manual: 'Dial by hand: {phone}',
   },
+  callbackMode: { preview: 'Look first', agent_first: 'Agent first', customer_first: 'Customer first' },
+  chainRole: { owner: 'owner', deputy: 'deputy', team: 'team' },
+  chainResult: { asked: 'asked now', took: 'took it', not_taken: 'did not take it', declined: 'declined', offline: 'not there', busy: 'busy', inactive: 'not working', next: 'not asked yet' },
   callbackState: { scheduled: 'Scheduled', due: 'Due', offered: 'Offered', dialling: 'Dialling', paused: 'Paused', done: 'Done', cancelled: 'Cancelled', escalated: 'Escalated' },
   callOutcome: { answered: 'Answered', busy: 'Busy', no_answer: 'No answer', machine: 'Answering machine', rejected: 'Rejected', failed: 'Call failed', invalid_number: 'Invalid number', abandoned: 'Abandoned', snoozed: 'Put off' },
   contacts: {

@@ -86,7 +86,13 @@ const ru: Messages = {
     record: 'Записать итог', outcome: 'Итог', cancel: 'Отменить звонок', cancelled: 'Звонок отменён.', reason: 'Причина', recorded: 'Итог записан.', attempts: '{n} попытка | {n} попытки | {n} попыток', attempt: 'Попытка {n} из {max}', next: 'следующая попытка {time}', window: 'Время',
     owner: 'Кто звонит', contact: 'Контакт', state: 'Состояние', empty: 'Звонков здесь нет', open: 'К выполнению', mine: 'Мои', done: 'Выполнены', escalated: 'Просрочены', all: 'Все', noPhone: 'Номер неизвестен. Введите его, пожалуйста.', badPhone: 'Это не похоже на номер телефона.', badWindow: 'Конец должен быть позже начала.', past: 'Это время уже прошло.',
     inquiry: 'Обращение', quick30: 'Через 30 мин', quick2h: 'Через 2 часа', tomorrow: 'Завтра утром', reschedule: 'Перенести', overdue: 'опоздание {time}', due: 'через {time}', now: 'сейчас', anyone: 'Кто будет свободен',
+    later: 'Позже', snooze: 'через {time}', snoozeUsual: 'в обычное время', snoozed: 'Отложено.', resume: 'Продолжить', resumed: 'Попытки продолжаются.', paused: 'Попытки на паузе: клиент обратился сам', closing: 'Звонить не нужно', closeWhy: 'Почему звонить не нужно?', closed: 'Закрыто.', asks: 'Спрашиваем по очереди',
+    slots: 'Свободные полчаса команды', noSlots: 'В ближайшие дни свободных получасов нет', slotLeft: 'осталось {n}', isSlot: 'Будет заказано, только если эти полчаса ещё свободны',
+    hold: 'Место в очереди', keptBy: 'выполнить до {time}', manual: 'Наберите вручную: {phone}',
   },
+  callbackMode: { preview: 'Сначала карточка', agent_first: 'Сначала менеджер', customer_first: 'Сначала клиент' },
+  chainRole: { owner: 'ответственный', deputy: 'заместитель', team: 'команда' },
+  chainResult: { asked: 'спрашиваем сейчас', took: 'взял', not_taken: 'не взял', declined: 'отказался', offline: 'нет на месте', busy: 'занят', inactive: 'не работает', next: 'ещё не спрашивали' },
   callbackState: { scheduled: 'Запланирован', due: 'Пора звонить', offered: 'Предложен', dialling: 'Набираем', paused: 'Приостановлен', done: 'Выполнен', cancelled: 'Отменён', escalated: 'Эскалирован' },
   callOutcome: { answered: 'Ответили', busy: 'Занято', no_answer: 'Нет ответа', machine: 'Автоответчик', rejected: 'Отклонён', failed: 'Сбой звонка', invalid_number: 'Неверный номер', abandoned: 'Повесил трубку', snoozed: 'Отложен' },
   contacts: {

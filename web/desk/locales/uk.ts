@@ -86,7 +86,13 @@ const uk: Messages = {
     record: 'Записати підсумок', outcome: 'Підсумок', cancel: 'Скасувати дзвінок', cancelled: 'Дзвінок скасовано.', reason: 'Причина', recorded: 'Підсумок записано.', attempts: '{n} спроба | {n} спроби | {n} спроб', attempt: 'Спроба {n} з {max}', next: 'наступна спроба {time}', window: 'Час',
     owner: 'Хто дзвонить', contact: 'Контакт', state: 'Стан', empty: 'Дзвінків тут немає', open: 'До виконання', mine: 'Мої', done: 'Виконані', escalated: 'Прострочені', all: 'Усі', noPhone: 'Номер невідомий. Введіть його, будь ласка.', badPhone: 'Це не схоже на номер телефону.', badWindow: 'Кінець має бути пізніше за початок.', past: 'Цей час уже минув.',
     inquiry: 'Звернення', quick30: 'За 30 хв', quick2h: 'За 2 години', tomorrow: 'Завтра вранці', reschedule: 'Перенести', overdue: 'запізнення {time}', due: 'через {time}', now: 'зараз', anyone: 'Хто буде вільний',
+    later: 'Пізніше', snooze: 'через {time}', snoozeUsual: 'у звичний час', snoozed: 'Відкладено.', resume: 'Продовжити', resumed: 'Спроби тривають.', paused: 'Спроби на паузі: клієнт звернувся сам', closing: 'Дзвонити не треба', closeWhy: 'Чому дзвонити не треба?', closed: 'Закрито.', asks: 'Питаємо по черзі',
+    slots: 'Вільні пів години команди', noSlots: 'Найближчими днями вільних пів годин немає', slotLeft: 'лишилося {n}', isSlot: 'Буде замовлено, лише якщо ці пів години ще вільні',
+    hold: 'Місце в черзі', keptBy: 'виконати до {time}', manual: 'Наберіть вручну: {phone}',
   },
+  callbackMode: { preview: 'Спершу картка', agent_first: 'Спершу менеджер', customer_first: 'Спершу клієнт' },
+  chainRole: { owner: 'відповідальний', deputy: 'заступник', team: 'команда' },
+  chainResult: { asked: 'питаємо зараз', took: 'взяв', not_taken: 'не взяв', declined: 'відмовився', offline: 'немає на місці', busy: 'зайнятий', inactive: 'не працює', next: 'ще не питали' },
   callbackState: { scheduled: 'Заплановано', due: 'Час дзвонити', offered: 'Запропоновано', dialling: 'Набираємо', paused: 'Призупинено', done: 'Виконано', cancelled: 'Скасовано', escalated: 'Ескальовано' },
   callOutcome: { answered: 'Відповіли', busy: 'Зайнято', no_answer: 'Немає відповіді', machine: 'Автовідповідач', rejected: 'Відхилено', failed: 'Збій дзвінка', invalid_number: 'Неправильний номер', abandoned: 'Кинув слухавку', snoozed: 'Відкладено' },
   contacts: {
