@@ -165,6 +165,7 @@ export interface Inquiry {
   solved_at: Iso | null
   last_message: { text: string; at: Iso; author_kind: AuthorKind; direction: 'in' | 'out' | 'internal' } | null
   unread: boolean
+  merged_into_id?: number | null
   sla: SlaClock[]
   version?: number
 }

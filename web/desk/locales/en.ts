@@ -56,6 +56,10 @@ const en = {
     asHtml: 'Show formatted', inboundCall: 'Incoming call', outboundCall: 'Outgoing call', talk: 'talk {time}', wait: 'waited {time}', recording: 'Recording', close: 'Close the panel',
     details: 'Details', back: 'Back to the list', attachmentBlocked: 'not stored', edited: 'edited',
   },
+  merge: {
+    title: 'Merge into another inquiry', open: 'Merge', hint: 'This inquiry is closed as a part of the one you choose. Its messages stay readable there.', target: 'Inquiry of the same contact', none: 'This contact has no other open inquiry.', note: 'Note (optional)', public: 'Send the note to the customer', go: 'Merge', done: 'Merged.',
+    into: 'Merged into #{n}', follow: 'Go there', split: 'Split off', splitDone: 'The message has an inquiry of its own now: #{n}.', splitAsk: 'Give this message an inquiry of its own', subject: 'Subject (optional)',
+  },
   state: {
     received: 'Received', queued: 'Waiting to be sent', sending: 'Sending…', sent: 'Sent', delivered: 'Delivered', read: 'Read',
     failed: 'Not delivered', unknown: 'Delivery not known', resend: 'Send again', localFailed: 'Not sent', retry: 'Try again', discard: 'Discard',
