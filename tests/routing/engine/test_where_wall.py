@@ -94,7 +94,6 @@ async def test_a_call_may_interrupt_one_chat_where_the_team_allows_it(db: Databa
     assert await target(db, None, box) is None, "by itself a call interrupts no chat"
 
 
-
 async def test_the_wall_counts_what_is_open(db: Database, frozen: MovableClock) -> None:
     team_id = await desk.a_team(db)
     frozen.advance(-90_000)
