@@ -370,7 +370,9 @@ def _changes(before: CallState | None, after: CallState, at: int) -> list[CallCh
     if after.agent_ext != (before.agent_ext if before is not None else None):
         note(Change.AGENT, before.agent_ext if before is not None else None, after.agent_ext)
     if after.status not in over:
-        ended = {leg.leg_id for leg in before.legs if leg.ended_at is not None} if before is not None else set()
+        ended = (
+            {leg.leg_id for leg in before.legs if leg.ended_at is not None} if before is not None else set()
+        )
         for leg in after.legs:
             if leg.agent and leg.ended_at is not None and not leg.was_answered and leg.leg_id not in ended:
                 note(Change.AGENT_MISSED, now=leg.agent_ext)

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 import bots.schema  # noqa: F401 - imported for its tables
 import crm_core.schema
-import routing.planning.schema  # noqa: F401
+import routing.planning.schema
 import routing.schema  # noqa: F401
 
 target_metadata = crm_core.schema.metadata

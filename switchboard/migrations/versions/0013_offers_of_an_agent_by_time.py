@@ -1,9 +1,6 @@
 """offers of an agent by time"""
 
-import sqlalchemy as sa
 from alembic import op
-from sqlalchemy import Text
-from sqlalchemy.dialects import postgresql
 
 revision = "0013"
 down_revision = "0012"
