@@ -311,23 +311,23 @@ async def _tell_work(uow: UnitOfWork, item: Item, kind: str, payload: Mapping[st
 async def set_weight(
     uow: UnitOfWork, held: Sequence[Holding], *, holds_slot: bool, settings: TeamSettings
 ) -> bool:
-    """Let a live assignment weigh nothing while it waits for the customer, or weigh again, even over the
-    limit.
+    """Let a live assignment weigh nothing while it waits for the customer, or weigh again, even over the limit:
+    then it counts as forced from there on.
 
     Returns whether anything changed.
     """
     for h in held:
         if not h.assignment or h.holds_slot == holds_slot:
             continue
+        values: dict[str, Any] = {"holds_slot": holds_slot, "weight": 0}
         if holds_slot:
-            weight = settings.channel(h.channel).weight
-            await capacity.hold_forced(uow, h.agent_id, Channel(h.channel), weight)
+            values["weight"] = settings.channel(h.channel).weight
+            await capacity.hold_forced(uow, h.agent_id, Channel(h.channel), values["weight"])
+            if await capacity.over_limit(uow, h.agent_id, h.channel):
+                values["forced"] = True
         else:
-            weight = 0
             await capacity.release(uow, h.agent_id, h.channel, h.weight)
-        await uow.execute(
-            update(assignment).where(assignment.c.id == h.id).values(holds_slot=holds_slot, weight=weight)
-        )
+        await uow.execute(update(assignment).where(assignment.c.id == h.id).values(**values))
         return True
     return False
 

@@ -170,6 +170,14 @@ async def hold_forced(uow: UnitOfWork, agent_id: int, channel: str, weight: int)
         await _change(uow, agent_id, channel, 1, weight)
 
 
+async def over_limit(uow: UnitOfWork, agent_id: int, channel: str) -> bool:
+    """Whether he holds more places of the channel than he has."""
+    over = select(agent_slot.c.used > agent_slot.c.max).where(
+        agent_slot.c.agent_id == agent_id, agent_slot.c.channel == channel
+    )
+    return bool(await uow.scalar(over))
+
+
 async def release(uow: UnitOfWork, agent_id: int, channel: str, weight: int) -> None:
     """Give a place and its weight back."""
     await _change(uow, agent_id, channel, -1, -weight)

@@ -18,6 +18,9 @@ from switchboard.migrate import upgrade
 from tests.services.postgres import PostgresServer
 from tests.services.redis import RedisServer
 
+# They assert on behalf of tests; without this a failure there says nothing but AssertionError.
+pytest.register_assert_rewrite("tests.e2e", "tests.routing")
+
 BACKENDS = ("sqlite", "postgresql")
 
 

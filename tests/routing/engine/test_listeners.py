@@ -79,10 +79,10 @@ async def test_waiting_for_the_customer_weighs_nothing(db: Database) -> None:
     assert await desk.assignee(db, second["id"]) == olena
     await change(db, first["id"], status="open")
     assert await desk.used(db, olena, "async") == 2
-    async with db.transaction() as uow:
-        from routing import reconcile
-
-        assert await reconcile.differences(uow) == []
+    about = {i["id"]: i["source_id"] for i in await desk.rows(db, work_item)}
+    held = await desk.rows(db, assignment, assignment.c.ended_at.is_(None))
+    assert {about[a["item_id"]]: a["forced"] for a in held} == {first["id"]: True, second["id"]: False}
+    await desk.check_invariants(db)
     await change(db, first["id"], status="solved")
     await change(db, second["id"], status="closed")
     assert await desk.used(db, olena, "async") == 0
