@@ -3,119 +3,34 @@
 from typing import Any
 
 import pytest
-from sqlalchemy import select
 
-from crm_core import calls
 from crm_core.clock import HOUR, MINUTE, from_iso
 from crm_core.db.engine import Database
-from crm_core.envelope import CallEvent, Envelope, IdentityClaim, IdentityKind, Kind, Sender
 from crm_core.errors import Conflict, Invalid
-from crm_core.schema import contact, event, inbox, job
-from routing import callbacks, offers
-from routing import listeners as routing_listeners
-from routing.schema import callback, callback_attempt, work_item
+from crm_core.schema import job
+from routing import callbacks
+from routing.schema import callback_attempt, work_item
 from tests.conftest import MovableClock
-from tests.routing.engine.desk import a_contact, a_team, an_agent, check_invariants, go, open_offers, rows
-
-MONDAY_NOON = from_iso("2026-11-23T10:00:00Z")  # 12:00 in Kyiv
-PHONE = "+380501234567"
+from tests.routing.callbacks import office
+from tests.routing.callbacks.office import MONDAY_NOON, PHONE, a_pbx, booked, kinds, now_is, somebody_accepts
+from tests.routing.engine.desk import a_contact, a_team, an_agent, check_invariants, go, rows
 
 
 @pytest.fixture(autouse=True)
 def wired(db: Database, clock: MovableClock) -> None:
     clock.set(MONDAY_NOON)
-    table: dict[str, list[Any]] = {}
-    for part in (routing_listeners.LISTENERS, callbacks.LISTENERS):
-        for kind, functions in part.items():
-            table.setdefault(kind, []).extend(functions)
-    db.listeners = table
-
-
-async def a_pbx(db: Database, **config: Any) -> dict[str, Any]:
-    async with db.transaction() as uow:
-        values = {
-            "key": "pbx" * 8,
-            "channel": "telephony",
-            "name": "PBX",
-            "secret": "s",
-            "config": {"vendor": "generic", "originate_url": "http://127.0.0.1:1/dial", **config},
-            "address": None,
-            "team_id": None,
-            "default_kind": "lead",
-            "flow_key": None,
-            "region": "UA",
-            "language": "uk",
-            "priority": "normal",
-            "enabled": True,
-            "created_at": uow.now,
-        }
-        return {**values, "id": await uow.insert(inbox, values)}
-
-
-async def booked(db: Database, **more: Any) -> dict[str, Any]:
-    contact_id = more.pop("contact_id", None) or await a_contact(db)
-    async with db.transaction() as uow:
-        person = await uow.row(select(contact).where(contact.c.id == contact_id))
-        assert person is not None
-        return await callbacks.book(
-            uow,
-            **{
-                "contact": person,
-                "raw_phone": "050 123 45 67",
-                "window_start": MONDAY_NOON + HOUR,
-                "source": "desk",
-                "created_by": "agent:1",
-                "mode": "agent_first",
-                **more,
-            },
-        )
-
-
-async def now_is(db: Database, callback_id: int) -> dict[str, Any]:
-    (row,) = await rows(db, callback, callback.c.id == callback_id)
-    return row
-
-
-async def somebody_accepts(db: Database) -> None:
-    """The agent who is offered the callback takes it."""
-    (open_offer,) = await open_offers(db)
-    async with db.transaction() as uow:
-        await offers.accept(uow, open_offer["id"], open_offer["agent_id"], f"accept-{open_offer['id']}")
-
-
-async def kinds(db: Database) -> list[str]:
-    return [e["kind"] for e in await rows(db, event) if e["kind"].startswith("callback.")]
+    office.wire(db)
 
 
 async def the_pbx_says(
     db: Database, box: dict[str, Any], correlation_id: str, *states: tuple[str, str | None]
 ) -> None:
     for state, disposition in states:
-        async with db.transaction() as uow:
-            await calls.take(
-                uow,
-                box,
-                Envelope(
-                    kind=Kind.CALL,
-                    dedupe_key=f"{correlation_id}{state}",
-                    conversation_key=PHONE,
-                    sender=Sender(
-                        identities=(IdentityClaim(IdentityKind.PHONE, PHONE, evidence="caller_id"),)
-                    ),
-                    occurred_at=uow.now,
-                    call=CallEvent(
-                        call_id=f"c-{correlation_id}",
-                        leg_id="l1",
-                        direction="callback",
-                        to_number=PHONE,
-                        to_raw=PHONE,
-                        state=state,
-                        disposition=disposition,
-                        final=state == "ended",
-                        correlation_id=correlation_id,
-                    ),
-                ),
-            )
+        await office.says(
+            db, box, f"c-{correlation_id}", "l1", state,
+            direction="callback", to_raw=PHONE, disposition=disposition, final=state == "ended",
+            correlation_id=correlation_id,
+        )  # fmt: skip
 
 
 async def test_due_means_work_for_the_owner_and_his_phone_rings(db: Database, clock: MovableClock) -> None:
