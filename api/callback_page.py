@@ -17,6 +17,7 @@ from api.keys import SERVICES
 from crm_core.clock import DAY
 from crm_core.db.uow import UnitOfWork
 from crm_core.errors import Conflict, Invalid, NotFound
+from crm_core.languages import spoken
 from crm_core.schema import contact, conversation
 from crm_core.services import Services
 from routing import callbacks
@@ -91,12 +92,12 @@ async def _found(uow: UnitOfWork, token: str) -> Mapping[str, Any] | None:
 
 
 async def _language(uow: UnitOfWork, row: Mapping[str, Any]) -> str:
-    spoken = await uow.scalar(
+    tag: str | None = await uow.scalar(
         select(conversation.c.language).where(conversation.c.id == row["conversation_id"])
     )
-    if spoken is None:
-        spoken = await uow.scalar(select(contact.c.locale).where(contact.c.id == row["contact_id"]))
-    return words.language_of(spoken)
+    if tag is None:
+        tag = await uow.scalar(select(contact.c.locale).where(contact.c.id == row["contact_id"]))
+    return spoken(tag)
 
 
 async def _page(uow: UnitOfWork, row: Mapping[str, Any] | None, problem: str) -> web.Response:

@@ -12,6 +12,7 @@ from api.hooks import find_inbox
 from api.keys import SERVICES
 from api.layer.problems import problem
 from crm_core.errors import NotFound
+from crm_core.languages import DEFAULT, wished
 from crm_core.schema import inbox
 
 ROOT = Path(__file__).parent / "static"
@@ -166,7 +167,7 @@ class _Pages:
             ).scalar()
         if key is None:
             raise NotFound("there is no web chat inbox to show")
-        language = _language(request)
+        language = wished(request.headers.get("Accept-Language")) or DEFAULT
         page = _DEMO.format(
             key=html.escape(key, quote=True),
             origin=html.escape(f"{request.scheme}://{request.host}"),
@@ -183,15 +184,6 @@ class _Pages:
 
     async def demo_css(self, _request: web.Request) -> web.StreamResponse:
         return _plain(_DEMO_CSS, "text/css", 200)
-
-
-def _language(request: web.Request) -> str:
-    """The first of our languages that the browser names; they name the best first, whatever the weights say."""
-    for wish in request.headers.get("Accept-Language", "").split(","):
-        code = wish.split(";")[0].strip().split("-")[0].lower()
-        if code in _DEMO_TEXTS:
-            return code
-    return "en"
 
 
 async def _ancestors(request: web.Request) -> str:

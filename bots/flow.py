@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bots import yaml_text
 from bots.flow_checks import mark_of, problems, warnings
-from bots.language import LANGUAGES
 from crm_core.errors import Invalid
+from crm_core.languages import LANGUAGES
 
 FORMAT = 1
 MAX_TEXT = 3_500

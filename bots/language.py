@@ -7,8 +7,6 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
-LANGUAGES = ("uk", "ru", "en")
-
 _UK_LETTERS = re.compile(r"[іїєґ]", re.IGNORECASE)
 _RU_LETTERS = re.compile(r"[ыэъё]", re.IGNORECASE)
 _CYRILLIC = re.compile(r"[а-яіїєґё]", re.IGNORECASE)

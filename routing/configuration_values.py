@@ -8,10 +8,10 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from crm_core.clock import SECOND
+from crm_core.languages import spoken
 from routing.configuration_words import SAID, TITLES, VALUES
 from routing.settings import DEFAULTS, TeamSettings
 from routing.settings_fields import Share
-from routing.wait_text import known_language
 
 #: settings whose name in the JSON is not that of the field
 _NAMES = {
@@ -87,7 +87,7 @@ def touches_capacity(changes: Iterable[Change]) -> bool:
 
 def in_words(change: Change, language: str) -> str:
     """As in: Chats, time to take an offer: 25 s → 40 s."""
-    short = known_language(language)
+    short = spoken(language)
     return f"{_title(change.path, short)}: {_said(change.path, change.before, short)} → " + _said(
         change.path, change.after, short
     )

@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+from crm_core.languages import spoken
 from routing.explain_words import LANGUAGE_NAMES, REASONS, TEXTS
 from routing.model import Item, Reason
-
-LANGUAGES = ("en", "uk", "ru")
 
 
 def decision_text(why: Mapping[str, Any], language: str) -> str:
@@ -44,7 +43,7 @@ def decision_text(why: Mapping[str, Any], language: str) -> str:
 
 def reason_text(code: str, language: str) -> str:
     """Why an agent may not have it."""
-    texts = REASONS[_known(language)]
+    texts = REASONS[spoken(language)]
     return texts.get(code, texts[Reason.OFFLINE])
 
 
@@ -125,13 +124,13 @@ def skill_name(skill: str, language: str) -> str:
     """A skill as people say it: lang:uk is «Ukrainian»; others without their namespace."""
     space, _, name = skill.partition(":")
     if space == "lang":
-        return LANGUAGE_NAMES[_known(language)].get(name, name)
+        return LANGUAGE_NAMES[spoken(language)].get(name, name)
     return name or skill
 
 
 class _Speaker:
     def __init__(self, language: str) -> None:
-        self.language = _known(language)
+        self.language = spoken(language)
 
     def __call__(self, key: str, **facts: Any) -> str:
         texts = TEXTS[self.language]
@@ -150,11 +149,6 @@ class _Speaker:
         if seconds < 172_800:
             return self("hours", n=seconds // 3600)
         return self("days", n=seconds // 86_400)
-
-
-def _known(language: str) -> str:
-    short = language[:2].lower()
-    return short if short in LANGUAGES else "en"
 
 
 def _scope(why: Mapping[str, Any]) -> str:

@@ -3,9 +3,8 @@
 Nothing is said where too little is known, and no seconds: a range of minutes is as exact as such a guess is.
 """
 
+from crm_core.languages import spoken
 from routing.wait_model import Basis, Wait
-
-LANGUAGES = ("en", "uk", "ru")
 
 _TEXTS: dict[str, dict[str, str]] = {
     "en": {
@@ -43,7 +42,7 @@ def wait_text(wait: Wait, language: str, *, callback: bool = False) -> str:
 
     `callback`: a callback can be had here, so it is offered when the wait is long.
     """
-    texts = _TEXTS[known_language(language)]
+    texts = _TEXTS[spoken(language)]
     if wait.basis in (Basis.CLOSED, Basis.NOBODY):
         return texts["callback"] if callback else ""
     if wait.basis == Basis.FREE:
@@ -59,7 +58,7 @@ def wait_text(wait: Wait, language: str, *, callback: bool = False) -> str:
 
 
 def position_text(wait: Wait, language: str) -> str:
-    texts = _TEXTS[known_language(language)]
+    texts = _TEXTS[spoken(language)]
     if wait.ahead_capped:
         return texts["position_capped"].format(ahead=wait.ahead)
     if wait.ahead == 0:
@@ -71,8 +70,3 @@ def ordinal(n: int) -> str:
     """1st, 2nd, 3rd, 4th, 11th …"""
     tail = {1: "st", 2: "nd", 3: "rd"}.get(n % 10, "th")
     return f"{n}th" if n % 100 in (11, 12, 13) else f"{n}{tail}"
-
-
-def known_language(language: str) -> str:
-    short = language[:2].lower()
-    return short if short in LANGUAGES else "en"

@@ -19,6 +19,7 @@ from channels.contract import (
 )
 from crm_core.db.uow import read_row
 from crm_core.jobs import JobRegistry, JobRow
+from crm_core.languages import spoken
 from crm_core.schema import agent, call, contact, conversation, inbox
 from crm_core.services import Services
 from routing import callbacks
@@ -62,7 +63,7 @@ async def originate(services: Services, job: JobRow) -> None:
     if account is None:
         return
     customer_first = row["style"] == "customer_first"
-    language = words.language_of(row["language"] or row["locale"] or account["language"])
+    language = spoken(row["language"] or row["locale"] or account["language"])
     request = OriginateRequest(
         correlation_id=row["correlation_id"],
         to_number=row["number"],

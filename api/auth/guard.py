@@ -1,5 +1,7 @@
 """The check before every endpoint: who calls, may he, and does the request really come from our own pages."""
 
+from dataclasses import replace
+
 from aiohttp import web
 
 from api.auth.origin import own_origin
@@ -8,6 +10,7 @@ from api.layer.routes import Call, Endpoint
 from crm_core.access import Actor
 from crm_core.db.engine import Database
 from crm_core.errors import Forbidden, Unauthorized
+from crm_core.languages import wished
 from crm_core.services import AppSettings
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -19,6 +22,10 @@ async def guard(call: Call, endpoint: Endpoint) -> None:
     if endpoint.role is None:
         return
     await identify(call)
+    language = wished(call.request.headers.get("Accept-Language"))
+    if language is not None:
+        # The screen's words and ours are one: an agent may read it in another language than his profile's.
+        call.caller = replace(call.actor, language=language)
     if call.by == "cookie" and endpoint.method not in _SAFE:
         check_same_site(call.request, call.services.settings)
     call.actor.need(endpoint.role)

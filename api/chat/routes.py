@@ -37,6 +37,7 @@ from crm_core import contacts, inquiries, phone
 from crm_core.clock import DAY
 from crm_core.envelope import IdentityClaim, IdentityKind
 from crm_core.errors import Conflict, Forbidden, Invalid, NotFound
+from crm_core.languages import LANGUAGES, ours
 from crm_core.schema import agent, attachment, chat_session, conversation, message, team_member
 from crm_core.views import iso
 from routing import callbacks
@@ -50,7 +51,6 @@ routes = Routes("chat", prefix="/chat/v1", role=None)
 Token = Annotated[str, Field(min_length=1, max_length=4_000)]
 ClientId = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.:\-]+$")]
 Short = Annotated[str, Field(max_length=1_000)]
-LANGUAGES = ["uk", "ru", "en"]
 
 
 class SessionIn(In):
@@ -236,12 +236,11 @@ async def _config(call: Call, conn: Any, account: Any, locale: str | None) -> Da
         )
     online = (await conn.execute(here.limit(1))).scalar() is not None
     given = account["config"]
-    wanted = (locale or "").split("-")[0].lower()
     return {
         "title": str(given.get("title") or account["name"]),
         "greeting": given.get("greeting"),
-        "language": wanted if wanted in LANGUAGES else account["language"],
-        "languages": LANGUAGES,
+        "language": ours(locale) or account["language"],
+        "languages": list(LANGUAGES),
         "pre_chat": given.get("pre_chat") or [],
         "team_online": online,
         "expected_reply_s": given.get("expected_reply_s"),

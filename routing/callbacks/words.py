@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
-LANGUAGES = ("en", "uk", "ru")
+from crm_core.languages import spoken
+
 _DAYS: Mapping[str, tuple[str, ...]] = {
     "en": ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"),
     "uk": ("пн", "вт", "ср", "чт", "пт", "сб", "нд"),
@@ -78,17 +79,12 @@ _TEXTS: Mapping[str, Mapping[str, str]] = {
 }
 
 
-def language_of(code: str | None) -> str:
-    short = (code or "")[:2].lower()
-    return short if short in LANGUAGES else "en"
-
-
 def text(key: str, language: str | None, **places: str) -> str:
-    return _TEXTS[key][language_of(language)].format(**places)
+    return _TEXTS[key][spoken(language)].format(**places)
 
 
 def when(at: int, zone: str, language: str | None) -> str:
     """An instant on the customer's clock, with its zone: "Mon 23.11.2026, 14:00 (Europe/Kyiv)"."""
     here = datetime.fromtimestamp(at / 1000, UTC).astimezone(ZoneInfo(zone))
-    day = _DAYS[language_of(language)][here.weekday()]
+    day = _DAYS[spoken(language)][here.weekday()]
     return f"{day} {here:%d.%m.%Y, %H:%M} ({zone})"

@@ -42,6 +42,11 @@ async def test_reasons_of_items_and_decisions_made_again(live: Desk) -> None:
     same = await call(live, "anna", "GET", f"/inquiries/{row['id']}/why")
     assert why["waiting"]["agents"] == same["waiting"]["agents"]
     assert why["waiting"]["ahead"]["position"] == 1
+    for wish, word in (("uk-UA,en;q=0.5", "чекає"), ("xx, ru", "ждёт"), ("xx", "waits")):
+        told = await call(
+            live, "anna", "GET", f"/work-items/{item_id}/why", headers={"Accept-Language": wish}
+        )
+        assert word in told["text"].lower(), told["text"]
     await call(live, "boris", "GET", f"/work-items/{item_id}/why", 404)
     await call(live, "anna", "GET", "/work-items/99999/why", 404)
     await call(live, "anna", "GET", "/callbacks/99999/why", 404)

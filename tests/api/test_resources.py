@@ -14,6 +14,7 @@ from crm_core.schema import agent_skill, event, inbound, job
 from routing import listeners as routing_listeners
 from tests.api.conftest import Desk
 from tests.api.test_inquiries import write
+from tests.safely_read import log_is_safe
 
 
 @pytest.fixture
@@ -240,6 +241,7 @@ async def test_quarantined_rows_are_seen_replayed_and_discarded(live: Desk):
 
 async def test_the_log_shows_each_caller_his_part_and_dead_jobs_can_be_revived(live: Desk):
     await write(live, "help", "ira", "My visa")
+    await log_is_safe(live.db)
     ours = await call(live, "anna", "GET", "/events?limit=200")
     theirs = await call(live, "boris", "GET", "/events?limit=200")
     assert "message.added" in {e["kind"] for e in ours["items"]}

@@ -1,6 +1,5 @@
 """Outbound webhooks through their edges: signed, retried, replayed, switched off, and never inside our own net."""
 
-import asyncio
 import ipaddress
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,7 +13,6 @@ from crm_core import webhooks
 from crm_core.clock import DAY, HOUR, MINUTE, SECOND
 from crm_core.db.engine import Database
 from crm_core.errors import Conflict, Invalid
-from crm_core.event_log import Cursor, newest
 from crm_core.events import DomainEvent
 from crm_core.infra.local import DirectoryFiles, MemoryLimiter
 from crm_core.jobs import JobRegistry, JobRow
@@ -23,6 +21,7 @@ from crm_core.services import AppSettings, Services
 from switchboard import wiring
 from tests.conftest import MovableClock
 from tests.fakes.hook_receiver import HookReceiver
+from tests.safely_read import log_is_safe
 from workers import webhooks as posting
 from workers.execute import execute
 
@@ -80,19 +79,7 @@ async def happen(services: Services, kind: str = "sla.breached", **payload: Any)
 
 
 async def sweep(services: Services) -> None:
-    """One sweep, when all that happened is safe to read: what other tests write to the same server holds the log back."""
-    async with asyncio.timeout(60):
-        while True:
-            async with services.db.reading() as conn:
-                last = (
-                    await conn.execute(
-                        select(event.c.tx, event.c.id).order_by(event.c.tx.desc(), event.c.id.desc()).limit(1)
-                    )
-                ).first()
-                safe = await newest(conn, tx_offset=services.db.tx_offset)
-            if last is None or safe == Cursor(last.tx, last.id):
-                break
-            await asyncio.sleep(0.02)
+    await log_is_safe(services.db)
     await posting.sweep(services.db)
 
 

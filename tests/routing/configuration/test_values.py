@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crm_core.languages import LANGUAGES
 from routing.configuration_values import as_json, compare, in_words, marked, touches_capacity, values_of
 from routing.settings import DEFAULTS, parse
-from routing.wait_text import LANGUAGES
 
 CUSTOM: dict[str, Any] = {
     "channels": {

@@ -3,8 +3,9 @@
 import pytest
 
 from crm_core.clock import MINUTE, SECOND
+from crm_core.languages import LANGUAGES
 from routing.wait_model import Basis, Facts, Staff, expected, minutes_of
-from routing.wait_text import LANGUAGES, ordinal, wait_text
+from routing.wait_text import ordinal, wait_text
 
 #: three before, two people of one place each, five minutes each
 BUSY = Facts(channel="voice", ahead=3, staff=Staff(agents=2, places=2.0), handle_ms=5 * MINUTE, samples=40)
