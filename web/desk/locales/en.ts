@@ -75,7 +75,7 @@ const en = {
     refresh: 'Refresh', copy: 'Copy', copied: 'Copied.', saved: 'Saved.', yes: 'Yes', no: 'No', add: 'Add', reload: 'Reload', confirm: 'Confirm',
   },
   panel: {
-    properties: 'Properties', why: 'Why here', whyWaiting: 'Why it waits', callbacks: 'Callbacks', history: 'History', open: 'Open the card', verified: 'Verified', unverified: 'Not verified', vip: 'VIP', blocked: 'Blocked',
+    properties: 'Properties', why: 'Why here', whyWaiting: 'Why it waits', callbacks: 'Callbacks', history: 'History', open: 'Open the card', verified: 'Verified', unverified: 'Not verified', splitFrom: 'Split off from', vip: 'VIP', blocked: 'Blocked',
     status: 'Status', kind: 'Kind', stage: 'Stage', priority: 'Priority', team: 'Team', assignee: 'Assignee', tags: 'Tags', value: 'Value', subject: 'Subject', source: 'Source', 
     localTime: 'Local time {time}', manager: 'Manager', none: 'None', noHistory: 'Nothing happened before', noCallbacks: 'No callbacks', currency: 'Currency',
   },

@@ -78,7 +78,7 @@ const ru: Messages = {
     refresh: 'Обновить', copy: 'Копировать', copied: 'Скопировано.', saved: 'Сохранено.', yes: 'Да', no: 'Нет', add: 'Добавить', reload: 'Перезагрузить', confirm: 'Подтвердить',
   },
   panel: {
-    properties: 'Свойства', why: 'Почему здесь', whyWaiting: 'Почему ждёт', callbacks: 'Обратные звонки', history: 'История', open: 'Карточка', verified: 'Подтверждено', unverified: 'Не подтверждено', vip: 'VIP', blocked: 'Заблокирован',
+    properties: 'Свойства', why: 'Почему здесь', whyWaiting: 'Почему ждёт', callbacks: 'Обратные звонки', history: 'История', open: 'Карточка', verified: 'Подтверждено', unverified: 'Не подтверждено', splitFrom: 'Выделено из', vip: 'VIP', blocked: 'Заблокирован',
     status: 'Статус', kind: 'Вид', stage: 'Этап', priority: 'Приоритет', team: 'Команда', assignee: 'Ответственный', tags: 'Метки', value: 'Сумма', subject: 'Тема', source: 'Источник', 
     localTime: 'Местное время {time}', manager: 'Менеджер', none: 'Нет', noHistory: 'Раньше ничего не было', noCallbacks: 'Обратных звонков нет', currency: 'Валюта',
   },

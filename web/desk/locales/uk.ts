@@ -78,7 +78,7 @@ const uk: Messages = {
     refresh: 'Оновити', copy: 'Копіювати', copied: 'Скопійовано.', saved: 'Збережено.', yes: 'Так', no: 'Ні', add: 'Додати', reload: 'Перезавантажити', confirm: 'Підтвердити',
   },
   panel: {
-    properties: 'Властивості', why: 'Чому тут', whyWaiting: 'Чому чекає', callbacks: 'Зворотні дзвінки', history: 'Історія', open: 'Картка', verified: 'Підтверджено', unverified: 'Не підтверджено', vip: 'VIP', blocked: 'Заблоковано',
+    properties: 'Властивості', why: 'Чому тут', whyWaiting: 'Чому чекає', callbacks: 'Зворотні дзвінки', history: 'Історія', open: 'Картка', verified: 'Підтверджено', unverified: 'Не підтверджено', splitFrom: 'Виділено з', vip: 'VIP', blocked: 'Заблоковано',
     status: 'Статус', kind: 'Вид', stage: 'Етап', priority: 'Пріоритет', team: 'Команда', assignee: 'Відповідальний', tags: 'Мітки', value: 'Сума', subject: 'Тема', source: 'Джерело', 
     localTime: 'Місцевий час {time}', manager: 'Менеджер', none: 'Немає', noHistory: 'Раніше нічого не було', noCallbacks: 'Зворотних дзвінків немає', currency: 'Валюта',
   },
