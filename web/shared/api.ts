@@ -394,6 +394,8 @@ export interface WallTeam {
   oldest_waiting_at: Iso | null
   breached_open: number
   due_soon: number
+  /** What the next one would be told, in the live channels in which somebody waits; no minutes where too little is known. */
+  expected_wait: { channel: string; low_min: number | null; high_min: number | null }[]
   agents_online: number
   agents_total: number
 }

@@ -102,7 +102,7 @@ const en = {
     message: 'Message', call: 'Call', inquiry: 'Inquiry', callback: 'Callback', event: 'Event', more: 'Earlier', attributes: 'Details', mergedInto: 'Merged into another card', openMerged: 'Open that card', proof: 'Known from',
   },
   wall: {
-    title: 'Wallboard', waiting: 'waiting', longest: 'longest wait', breached: 'breached', dueSoon: 'due soon', online: 'online', agents: 'People', breaches: 'Breached deadlines', noBreaches: 'Every promise is kept', callbacks: 'Callbacks',
+    title: 'Wallboard', waiting: 'waiting', longest: 'longest wait', breached: 'breached', expectedVoice: 'Next caller: about {range} min', expectedChat: 'Next chat: about {range} min', dueSoon: 'due soon', online: 'online', agents: 'People', breaches: 'Breached deadlines', noBreaches: 'Every promise is kept', callbacks: 'Callbacks',
     due: 'due now', escalated: 'escalated', since: 'for {time}', empty: 'No teams yet', full: 'Full screen', desk: 'Back to the desk', nobody: 'Nobody waits', stale: 'Connection lost, showing the last known state', 
   },
   intake: {

@@ -105,7 +105,7 @@ const ru: Messages = {
     message: 'Сообщение', call: 'Звонок', inquiry: 'Обращение', callback: 'Обратный звонок', event: 'Событие', more: 'Раньше', attributes: 'Подробности', mergedInto: 'Объединён с другой карточкой', openMerged: 'Открыть ту карточку', proof: 'Известно из',
   },
   wall: {
-    title: 'Табло', waiting: 'ждут', longest: 'ждут дольше всего', breached: 'нарушено', dueSoon: 'скоро срок', online: 'на месте', agents: 'Люди', breaches: 'Нарушенные сроки', noBreaches: 'Все обещания выполнены', callbacks: 'Обратные звонки',
+    title: 'Табло', waiting: 'ждут', longest: 'ждут дольше всего', breached: 'нарушено', expectedVoice: 'Следующий звонок: около {range} мин', expectedChat: 'Следующий чат: около {range} мин', dueSoon: 'скоро срок', online: 'на месте', agents: 'Люди', breaches: 'Нарушенные сроки', noBreaches: 'Все обещания выполнены', callbacks: 'Обратные звонки',
     due: 'пора звонить', escalated: 'эскалировано', since: '{time}', empty: 'Команд ещё нет', full: 'На весь экран', desk: 'К рабочему месту', nobody: 'Никто не ждёт', stale: 'Связь потеряна, показано последнее известное состояние', 
   },
   intake: {

@@ -105,7 +105,7 @@ const uk: Messages = {
     message: 'Повідомлення', call: 'Дзвінок', inquiry: 'Звернення', callback: 'Зворотний дзвінок', event: 'Подія', more: 'Раніше', attributes: 'Подробиці', mergedInto: 'Об’єднано з іншою карткою', openMerged: 'Відкрити ту картку', proof: 'Відомо з',
   },
   wall: {
-    title: 'Табло', waiting: 'чекають', longest: 'найдовше чекають', breached: 'порушено', dueSoon: 'скоро термін', online: 'на місці', agents: 'Люди', breaches: 'Порушені терміни', noBreaches: 'Усі обіцянки виконано', callbacks: 'Зворотні дзвінки',
+    title: 'Табло', waiting: 'чекають', longest: 'найдовше чекають', breached: 'порушено', expectedVoice: 'Наступний дзвінок: близько {range} хв', expectedChat: 'Наступний чат: близько {range} хв', dueSoon: 'скоро термін', online: 'на місці', agents: 'Люди', breaches: 'Порушені терміни', noBreaches: 'Усі обіцянки виконано', callbacks: 'Зворотні дзвінки',
     due: 'час дзвонити', escalated: 'ескальовано', since: '{time}', empty: 'Команд ще немає', full: 'На весь екран', desk: 'До робочого місця', nobody: 'Ніхто не чекає', stale: 'Зв’язок втрачено, показано останній відомий стан', 
   },
   intake: {
