@@ -39,7 +39,7 @@ const en = {
   },
   role: { agent: 'Agent', supervisor: 'Supervisor', admin: 'Administrator' },
   sla: {
-    title: 'Deadlines', none: 'No deadlines', left: '{metric}: {time} left', breached: '{metric}: breached {time} ago', breachedAgo: 'breached {time} ago',
+    title: 'Deadlines', proof: 'Proof (CSV)', proofHint: 'Every minute that counted or paused, and why', none: 'No deadlines', left: '{metric}: {time} left', breached: '{metric}: breached {time} ago', breachedAgo: 'breached {time} ago',
     due: 'due {time}', paused: 'paused', met: 'met', metAt: 'met {time}', missed: 'missed', late: '{time} late', target: 'target {time}', cancelled: 'cancelled',
     noTarget: 'no target', first_reply: 'First reply', next_reply: 'Next reply', periodic_update: 'Update', pausable_update: 'Update',
     requester_wait: 'Customer wait', agent_work: 'Our work', total_resolution: 'Resolution', speed_of_answer: 'Answer', callback: 'Callback',

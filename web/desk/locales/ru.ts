@@ -41,7 +41,7 @@ const ru: Messages = {
   },
   role: { agent: 'Менеджер', supervisor: 'Старший смены', admin: 'Администратор' },
   sla: {
-    title: 'Сроки', none: 'Сроков нет', left: '{metric}: осталось {time}', breached: '{metric}: нарушено {time} назад', breachedAgo: 'нарушено {time} назад',
+    title: 'Сроки', proof: 'Доказательство (CSV)', proofHint: 'Каждая минута, что шла или стояла, и почему', none: 'Сроков нет', left: '{metric}: осталось {time}', breached: '{metric}: нарушено {time} назад', breachedAgo: 'нарушено {time} назад',
     due: 'до {time}', paused: 'на паузе', met: 'выполнено', metAt: 'выполнено {time}', missed: 'нарушено', late: 'опоздание {time}', target: 'норма {time}', cancelled: 'отменено',
     noTarget: 'без нормы', first_reply: 'Первый ответ', next_reply: 'Следующий ответ', periodic_update: 'Новости клиенту', pausable_update: 'Новости клиенту',
     requester_wait: 'Ожидание клиента', agent_work: 'Наша работа', total_resolution: 'Решение', speed_of_answer: 'Приём', callback: 'Обратный звонок',

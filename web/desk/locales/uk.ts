@@ -41,7 +41,7 @@ const uk: Messages = {
   },
   role: { agent: 'Менеджер', supervisor: 'Старший зміни', admin: 'Адміністратор' },
   sla: {
-    title: 'Терміни', none: 'Термінів немає', left: '{metric}: лишилося {time}', breached: '{metric}: порушено {time} тому', breachedAgo: 'порушено {time} тому',
+    title: 'Терміни', proof: 'Доказ (CSV)', proofHint: 'Кожна хвилина, що рахувалася або стояла, і чому', none: 'Термінів немає', left: '{metric}: лишилося {time}', breached: '{metric}: порушено {time} тому', breachedAgo: 'порушено {time} тому',
     due: 'до {time}', paused: 'на паузі', met: 'виконано', metAt: 'виконано {time}', missed: 'порушено', late: 'запізнення {time}', target: 'норма {time}', cancelled: 'скасовано',
     noTarget: 'без норми', first_reply: 'Перша відповідь', next_reply: 'Наступна відповідь', periodic_update: 'Новини клієнту', pausable_update: 'Новини клієнту',
     requester_wait: 'Очікування клієнта', agent_work: 'Наша робота', total_resolution: 'Вирішення', speed_of_answer: 'Прийняття', callback: 'Зворотний дзвінок',
