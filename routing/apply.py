@@ -5,9 +5,9 @@ item.
 """
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from sqlalchemy import bindparam, delete, insert, select, update
@@ -15,6 +15,7 @@ from sqlalchemy import bindparam, delete, insert, select, update
 from crm_core.access import inquiry_audience
 from crm_core.clock import HOUR
 from crm_core.db.prepared import Prepared
+from crm_core.db.together import Batch, Made
 from crm_core.db.uow import UnitOfWork
 from crm_core.events import Audience, DomainEvent
 from crm_core.schema import agent, conversation, inquiry
@@ -47,6 +48,8 @@ class Known:
     """
 
     inquiry: RowLike | None = None
+    #: whether the item may stand in lanes; one that this transaction made does not
+    in_lanes: bool = True
     names: Mapping[int, str] = field(default_factory=dict)
 
 
@@ -54,60 +57,92 @@ _NOTHING = Known()
 
 
 async def feed(
-    uow: UnitOfWork, item: Item, event: Event, settings: TeamSettings, *, decision_id: int | None = None,
-    known: Known = _NOTHING,
+    uow: UnitOfWork, item: Item, event: Event, settings: TeamSettings, *, decision_id: int | Made | None = None,
+    known: Known = _NOTHING, batch: Batch | None = None,
 ) -> Item:  # fmt: skip
-    """Let the machine react to an event and carry out what it says. Returns the item as stored now."""
+    """Let the machine react to an event and carry out what it says. Returns the item as stored now.
+
+    `batch`: what the caller has to write with it; it is run here, and `decision_id` may be of it.
+    """
     change = machine.react(item, event, settings, uow.now)
-    return await carry_out(uow, item, change, settings, decision_id=decision_id, known=known)
+    return await carry_out(uow, item, change, settings, decision_id=decision_id, known=known, batch=batch)
 
 
 async def carry_out(
-    uow: UnitOfWork, before: Item, change: Change, settings: TeamSettings, *, decision_id: int | None = None,
-    known: Known = _NOTHING,
+    uow: UnitOfWork, before: Item, change: Change, settings: TeamSettings, *,
+    decision_id: int | Made | None = None, known: Known = _NOTHING, batch: Batch | None = None,
 ) -> Item:  # fmt: skip
-    """Write the item's new row, then the actions in their order."""
-    after = await save(uow, before, change.item)
-    left = False
+    """Write the item's new row and the rows of all actions together, then tell of them, in the actions' order."""
+    doing = _Doing(uow, Batch() if batch is None else batch, decision_id)
+    after = save_with(doing.batch, before, change.item)
+    left = not known.in_lanes
     for action in change.actions:
         match action:
             case machine.LeaveLanes():
-                await uow.execute(_LEAVE, {"item": after.id})
+                if not left:
+                    doing.batch.add(_LEAVE, {"item": after.id})
                 left = True
             case machine.EnterLanes(step=step):
-                await _enter(uow, after, step, left=left)
+                await _enter(doing, after, step, left=left)
             case machine.OpenOffer():
-                await _open_offer(uow, after, action, decision_id)
+                _open_offer(doing, after, action)
             case machine.EndOffer():
-                await _end_offer(uow, after, action)
+                _end_offer(doing, after, action)
             case machine.Release(held=held):
-                await capacity.release(uow, held.agent_id, held.channel, held.weight)
+                await capacity.release(uow, held.agent_id, held.channel, held.weight, doing.batch)
             case machine.StartAssignment():
-                await _start_assignment(uow, after, action, decision_id, known)
-                await _count_lead(uow, after, action, settings)
+                await _start_assignment(doing, after, action, known)
+                _count_lead(doing, after, action, settings)
             case machine.EndAssignment(held=held, cause=cause):
-                await _end_assignment(uow, after, held, cause)
+                await _end_assignment(doing, after, held, cause)
             case machine.Missed(agent_id=agent_id):
-                await presence_rows.missed(uow, agent_id, settings)
+                doing.then(partial(presence_rows.missed, uow, agent_id, settings))
             case machine.Served(agent_id=agent_id):
-                await capacity.served(uow, agent_id)
+                capacity.served(uow, agent_id, doing.batch)
             case machine.WrapUp(agent_id=agent_id, until=until):
-                await uow.execute(
-                    update(agent_state).where(agent_state.c.agent_id == agent_id).values(wrapup_until=until)
-                )
+                doing.batch.add(_WRAP_UP, {"agent": agent_id, "until": until})
             case machine.Disown(agent_id=agent_id, cause=cause):
-                await disown(uow, after, agent_id, cause)
+                await _disown(doing, after, agent_id, cause)
+    await doing.finish()
     return after
+
+
+class _Doing:
+    """One change being carried out: what is to be written, and what is to be told when it is."""
+
+    def __init__(self, uow: UnitOfWork, batch: Batch, decision_id: int | Made | None) -> None:
+        self.uow, self.batch, self.decision_id = uow, batch, decision_id
+        self._then: list[Callable[[], Awaitable[None]]] = []
+
+    def then(self, tell: Callable[[], Awaitable[None]]) -> None:
+        self._then.append(tell)
+
+    def value(self, made: int | Made | None) -> int | None:
+        """An id as it is once all is written."""
+        return int(self.batch.value(made)) if isinstance(made, Made) else made
+
+    async def finish(self) -> None:
+        await self.batch.run(self.uow.conn)
+        for tell in self._then:
+            await tell()
 
 
 async def save(uow: UnitOfWork, before: Item, after: Item) -> Item:
     """Write what differs, guarded by the version."""
+    batch = Batch()
+    after = save_with(batch, before, after)
+    await batch.run(uow.conn)
+    return after
+
+
+def save_with(batch: Batch, before: Item, after: Item) -> Item:
+    """As `save`, when the batch is run."""
     values = after.changes_since(before)
     if not values:
         return after
     here = {"id_": before.id, "version_": before.version}
-    if (await uow.execute(_save(tuple(values)), {**values, **here})).rowcount != 1:
-        raise RuntimeError(f"work item {before.id} was changed without its lock")
+    lost = f"work item {before.id} was changed without its lock"
+    batch.add(_save(tuple(values)), {**values, **here}, must=lost)
     return evolve(after, version=before.version + 1)
 
 
@@ -116,7 +151,21 @@ async def record(
     rule_version: int, given: Mapping[str, Any] | None = None,
 ) -> int:  # fmt: skip
     """Append a decision with its reason. `given`: what it was made from, for making it again."""
-    return await uow.insert(
+    batch = Batch()
+    made = record_with(
+        uow, batch, item, trigger=trigger, outcome=outcome, agent_id=agent_id, why=why,
+        rule_version=rule_version, given=given,
+    )  # fmt: skip
+    await batch.run(uow.conn)
+    return int(batch.value(made))
+
+
+def record_with(
+    uow: UnitOfWork, batch: Batch, item: Item, *, trigger: str, outcome: str, agent_id: int | None,
+    why: Mapping[str, Any], rule_version: int, given: Mapping[str, Any] | None = None,
+) -> Made:  # fmt: skip
+    """As `record`, when the batch is run."""
+    return batch.insert(
         decision,
         {
             "item_id": item.id, "inquiry_id": item.inquiry_id, "at": uow.now, "trigger": trigger[:30],
@@ -126,24 +175,20 @@ async def record(
     )  # fmt: skip
 
 
-async def _enter(uow: UnitOfWork, item: Item, step: Step, *, left: bool) -> None:
-    """`left`: the item has just left all its lanes."""
-    wanted = set((await lanes.intern(uow, step.lanes)).values())
-    rows = [] if left else await uow.rows(_ENTRIES, {"item": item.id})
+async def _enter(doing: _Doing, item: Item, step: Step, *, left: bool) -> None:
+    """`left`: the item is in no lane any more."""
+    wanted = set((await lanes.intern(doing.uow, step.lanes)).values())
+    rows = [] if left else await doing.uow.rows(_ENTRIES, {"item": item.id})
     there = {r["lane_id"] for r in rows if r["order_key"] == item.order_key}
     if len(there) != len(rows) or there - wanted:
-        await uow.execute(_LEAVE, {"item": item.id})
+        doing.batch.add(_LEAVE, {"item": item.id})
         there = set()
-    if missing := sorted(wanted - there):
-        await uow.execute_many(
-            _ENTER, [{"lane_id": i, "order_key": item.order_key, "item_id": item.id} for i in missing]
-        )
+    for lane_id in sorted(wanted - there):
+        doing.batch.add(_ENTER, {"lane_id": lane_id, "order_key": item.order_key, "item_id": item.id})
 
 
-async def _open_offer(
-    uow: UnitOfWork, item: Item, action: machine.OpenOffer, decision_id: int | None
-) -> None:
-    offer_id = await uow.insert(
+def _open_offer(doing: _Doing, item: Item, action: machine.OpenOffer) -> None:
+    made = doing.batch.insert(
         offer,
         {
             "item_id": item.id,
@@ -155,28 +200,31 @@ async def _open_offer(
             "kind": action.kind,
             "weight": action.weight,
             "reason": None,
-            "decision_id": decision_id,
-            "created_at": uow.now,
+            "decision_id": doing.decision_id,
+            "created_at": doing.uow.now,
             "expires_at": action.expires_at,
             "ended_at": None,
         },
     )
-    await _tell_offer(uow, item, offer_id, action.agent_id, "offer.made")
+    doing.then(partial(_tell_offer, doing, item, made, action.agent_id, "offer.made"))
 
 
-async def _end_offer(uow: UnitOfWork, item: Item, action: machine.EndOffer) -> None:
-    ended = {"id_": action.offer.id, "state_": action.state, "reason": action.reason, "now": uow.now}
-    await uow.execute(_END_OFFER, ended)
-    await _tell_offer(uow, item, action.offer.id, action.offer.agent_id, f"offer.{action.state}")
+def _end_offer(doing: _Doing, item: Item, action: machine.EndOffer) -> None:
+    ended = {"id_": action.offer.id, "state_": action.state, "reason": action.reason, "now": doing.uow.now}
+    doing.batch.add(_END_OFFER, ended)
+    doing.then(
+        partial(_tell_offer, doing, item, action.offer.id, action.offer.agent_id, f"offer.{action.state}")
+    )
 
 
-async def _tell_offer(uow: UnitOfWork, item: Item, offer_id: int, agent_id: int, kind: str) -> None:
-    shown = (await offer_view.offers_by_id(uow.conn, [offer_id]))[0]
+async def _tell_offer(doing: _Doing, item: Item, made: int | Made, agent_id: int, kind: str) -> None:
+    uow = doing.uow
+    shown = (await offer_view.offers_by_id(uow.conn, [doing.value(made) or 0]))[0]
     await uow.emit(
         DomainEvent(
             kind=kind,
             subject_kind="offer",
-            subject_id=offer_id,
+            subject_id=shown["id"],
             inquiry_id=item.inquiry_id,
             conversation_id=item.conversation_id,
             payload={"offer": shown},
@@ -186,10 +234,8 @@ async def _tell_offer(uow: UnitOfWork, item: Item, offer_id: int, agent_id: int,
     )
 
 
-async def _start_assignment(
-    uow: UnitOfWork, item: Item, action: machine.StartAssignment, decision_id: int | None, known: Known
-) -> None:
-    await uow.insert(
+async def _start_assignment(doing: _Doing, item: Item, action: machine.StartAssignment, known: Known) -> None:
+    doing.batch.insert(
         assignment,
         {
             "item_id": item.id,
@@ -200,33 +246,35 @@ async def _start_assignment(
             "holds_slot": True,
             "forced": action.forced,
             "cause": action.cause,
-            "decision_id": decision_id,
+            "decision_id": doing.decision_id,
             "team_id": item.team_id,
-            "started_at": uow.now,
+            "started_at": doing.uow.now,
             "ended_at": None,
             "end_cause": None,
         },
     )
     if item.inquiry_id is not None and item.source_kind == "inquiry":
-        await _own(uow, item, action, decision_id, known)
+        await _own(doing, item, action, known)
     else:
-        await _tell_work(uow, item, "item.assigned", {"agent_id": action.agent_id, "cause": action.cause})
+        told = {"agent_id": action.agent_id, "cause": action.cause}
+        doing.then(partial(_tell_work, doing.uow, item, "item.assigned", told))
 
 
-async def _count_lead(
-    uow: UnitOfWork, item: Item, action: machine.StartAssignment, settings: TeamSettings
-) -> None:
+def _count_lead(doing: _Doing, item: Item, action: machine.StartAssignment, settings: TeamSettings) -> None:
     """He was given a lead, by whomever. What comes back to who had it is none."""
-    if item.kind != "lead" or not settings.leads.weighted or item.team_id is None:
+    if action.cause == "returned" or item.kind != "lead" or item.team_id is None:
         return
-    if action.cause != "returned":
-        team = await store.team_context(uow.conn, item.team_id)
-        await lead_counts.given(uow, item.team_id, settings.leads, team.tz, action.agent_id)
+    if settings.leads.weighted:
+        doing.then(partial(_lead_given, doing.uow, item.team_id, settings, action.agent_id))
 
 
-async def _own(
-    uow: UnitOfWork, item: Item, action: machine.StartAssignment, decision_id: int | None, known: Known
-) -> None:
+async def _lead_given(uow: UnitOfWork, team_id: int, settings: TeamSettings, agent_id: int) -> None:
+    team = await store.team_context(uow.conn, team_id)
+    await lead_counts.given(uow, team_id, settings.leads, team.tz, agent_id)
+
+
+async def _own(doing: _Doing, item: Item, action: machine.StartAssignment, known: Known) -> None:
+    uow = doing.uow
     before = known.inquiry or await uow.row(_INQUIRY, {"id_": item.inquiry_id})
     if before is None:
         return
@@ -234,66 +282,76 @@ async def _own(
     after = {**before, "assignee_id": action.agent_id, "team_id": team_id}
     if after != dict(before):
         after |= {"version": before["version"] + 1, "updated_at": uow.now}
-        await uow.execute(
+        doing.batch.add(
             _OWN,
             {"id_": item.inquiry_id, "assignee": action.agent_id, "team": team_id, "now": uow.now,
              "version": after["version"]},
         )  # fmt: skip
     name = known.names.get(action.agent_id) or await uow.scalar(_NAME, {"agent": action.agent_id})
-    await _stick(uow, item, action.agent_id)
-    await uow.emit(
-        DomainEvent(
-            kind="inquiry.assigned", subject_kind="inquiry", subject_id=after["id"], inquiry_id=after["id"],
-            conversation_id=after["conversation_id"],
-            payload={
-                "agent_id": action.agent_id, "agent": {"id": action.agent_id, "name": name},
-                "team_id": after["team_id"], "cause": action.cause, "decision_id": decision_id,
-                "previous_agent_id": before["assignee_id"], "inquiry": inquiry_brief(after),
-            },
-            audience=inquiry_audience(after, before["assignee_id"]),
-            context={"inquiry": after, "before": dict(before), "item": item},
-        )
-    )  # fmt: skip
+    if item.conversation_id is not None:
+        # The conversation comes before the item in the lock order, so a customer who is writing this very
+        # moment is not waited for; who accepts an offer has locked it already.
+        until = uow.now + STICKY_MS
+        here = {"id_": item.conversation_id, "agent": action.agent_id, "until": until}
+        doing.batch.add(_STICK, here)
+
+    async def tell() -> None:
+        decision_id = doing.value(doing.decision_id)
+        await uow.emit(
+            DomainEvent(
+                kind="inquiry.assigned", subject_kind="inquiry", subject_id=after["id"],
+                inquiry_id=after["id"], conversation_id=after["conversation_id"],
+                payload={
+                    "agent_id": action.agent_id, "agent": {"id": action.agent_id, "name": name},
+                    "team_id": after["team_id"], "cause": action.cause, "decision_id": decision_id,
+                    "previous_agent_id": before["assignee_id"], "inquiry": inquiry_brief(after),
+                },
+                audience=inquiry_audience(after, before["assignee_id"]),
+                context={"inquiry": after, "before": dict(before), "item": item},
+            )
+        )  # fmt: skip
+
+    doing.then(tell)
 
 
-async def _stick(uow: UnitOfWork, item: Item, agent_id: int) -> None:
-    if item.conversation_id is None:
-        return
-    # The conversation comes before the item in the lock order, so a customer who is writing this very
-    # moment is not waited for; who accepts an offer has locked it already.
-    until = uow.now + STICKY_MS
-    await uow.execute(_STICK, {"id_": item.conversation_id, "agent": agent_id, "until": until})
-
-
-async def _end_assignment(uow: UnitOfWork, item: Item, held: Holding, cause: str) -> None:
-    started = await uow.scalar(_END_ASSIGNMENT, {"id_": held.id, "now": uow.now, "cause": cause[:30]})
-    if started is not None and item.state == ItemState.DONE and cause != "merged":
-        await handle_time.note(uow, item.team_id, item.channel, uow.now - started)
+async def _end_assignment(doing: _Doing, item: Item, held: Holding, cause: str) -> None:
+    uow = doing.uow
+    doing.batch.add(_END_ASSIGNMENT, {"id_": held.id, "now": uow.now, "cause": cause[:30]})
+    if item.state == ItemState.DONE and cause != "merged" and held.started_at is not None:
+        await handle_time.note(uow, doing.batch, item.team_id, item.channel, uow.now - held.started_at)
     if item.source_kind != "inquiry":
-        await _tell_work(uow, item, "item.unassigned", {"agent_id": held.agent_id, "cause": cause})
+        told = {"agent_id": held.agent_id, "cause": cause}
+        doing.then(partial(_tell_work, uow, item, "item.unassigned", told))
 
 
 async def disown(uow: UnitOfWork, item: Item, agent_id: int, cause: str) -> None:
+    """Nobody has the item's inquiry any more, if he had it. The inquiry is locked."""
+    doing = _Doing(uow, Batch(), None)
+    await _disown(doing, item, agent_id, cause)
+    await doing.finish()
+
+
+async def _disown(doing: _Doing, item: Item, agent_id: int, cause: str) -> None:
     if item.inquiry_id is None or item.source_kind != "inquiry":
         return
+    uow = doing.uow
     before = await uow.row(_INQUIRY, {"id_": item.inquiry_id})
     if before is None or before["assignee_id"] != agent_id:
         return
     after = {**before, "assignee_id": None, "version": before["version"] + 1, "updated_at": uow.now}
-    await uow.execute(
+    doing.batch.add(
         _OWN,
         {"id_": item.inquiry_id, "assignee": None, "team": before["team_id"], "now": uow.now,
          "version": after["version"]},
     )  # fmt: skip
-    await uow.emit(
-        DomainEvent(
-            kind="inquiry.unassigned", subject_kind="inquiry", subject_id=after["id"], inquiry_id=after["id"],
-            conversation_id=after["conversation_id"],
-            payload={"agent_id": agent_id, "cause": cause, "inquiry": inquiry_brief(after)},
-            audience=inquiry_audience(after, agent_id),
-            context={"inquiry": after, "before": dict(before), "item": item},
-        )
+    unassigned = DomainEvent(
+        kind="inquiry.unassigned", subject_kind="inquiry", subject_id=after["id"], inquiry_id=after["id"],
+        conversation_id=after["conversation_id"],
+        payload={"agent_id": agent_id, "cause": cause, "inquiry": inquiry_brief(after)},
+        audience=inquiry_audience(after, agent_id),
+        context={"inquiry": after, "before": dict(before), "item": item},
     )  # fmt: skip
+    doing.then(partial(uow.emit, unassigned))
 
 
 async def _tell_work(uow: UnitOfWork, item: Item, kind: str, payload: Mapping[str, Any]) -> None:
@@ -359,7 +417,11 @@ _END_ASSIGNMENT = Prepared(
     update(assignment)
     .where(assignment.c.id == bindparam("id_"))
     .values(ended_at=bindparam("now"), end_cause=bindparam("cause"))
-    .returning(assignment.c.started_at)
+)
+_WRAP_UP = Prepared(
+    update(agent_state)
+    .where(agent_state.c.agent_id == bindparam("agent"))
+    .values(wrapup_until=bindparam("until"))
 )
 _INQUIRY = Prepared(select(inquiry).where(inquiry.c.id == bindparam("id_")))
 _OWN = Prepared(

@@ -15,11 +15,12 @@ from sqlalchemy import bindparam, case, func, select, update
 from sqlalchemy.sql.selectable import FromClause
 
 from crm_core.db.prepared import Prepared, any_of
+from crm_core.db.together import Batch
 from crm_core.db.uow import Row, UnitOfWork
 from crm_core.errors import NotFound
 from crm_core.schema import agent, team, team_member
 from routing.limits import limits_of
-from routing.model import Presence, Reason
+from routing.model import Presence, Reason, RowLike
 from routing.schema import agent_lane, agent_slot, agent_state
 from routing.settings import DEFAULTS, ChannelSettings, read
 
@@ -113,54 +114,77 @@ async def lock_several(uow: UnitOfWork, agent_ids: Iterable[int]) -> None:
         await lock(uow, wanted)
 
 
+async def claim(uow: UnitOfWork, agent_id: int) -> tuple[Row | None, Reason | None]:
+    """Lock the agent's row if he may get something now, waiting for it unless that is against the lock order.
+
+    Returns:
+        His state, or None and why not.
+    """
+    hands = _hands(uow)
+    may_wait = agent_id in hands.locked or not hands.locked or agent_id > max(hands.locked)
+    state = await uow.row(_CLAIM[may_wait], {"agent": agent_id})
+    if state is None:
+        return None, await _why_not_there(uow, agent_id)
+    hands.locked.add(agent_id)
+    failure = away(state, uow.now)
+    return (state, None) if failure is None else (None, failure)
+
+
+def claimed(uow: UnitOfWork, agent_id: int) -> None:
+    """A statement of somebody else's has locked his row."""
+    _hands(uow).locked.add(agent_id)
+
+
+def is_claimed(uow: UnitOfWork, agent_id: int) -> bool:
+    """Whether this transaction has his row locked, so that nobody else changes it."""
+    return agent_id in _hands(uow).locked
+
+
+def away(state: RowLike, now: int) -> Reason | None:
+    """Why nothing can be routed to who is in this state (a row of agent_state), or None."""
+    if state["presence"] != Presence.ONLINE:
+        return Reason.OFFLINE
+    return None if state["routable"] and (state["lease_until"] or 0) > now else Reason.NO_LEASE
+
+
 async def hold(
     uow: UnitOfWork,
-    agent_id: int,
+    state: RowLike,
     channel: str,
     rules: ChannelSettings,
+    batch: Batch,
     *,
     lanes: Sequence[int] = (),
-    idle_since: int | None = None,
+    outright: bool = False,
 ) -> Reason | None:
-    """Take one place and its weight if the agent may have it now, by compare-and-set.
+    """Take one place and its weight by compare-and-set, of an agent whose row this transaction has locked.
 
-    `lanes`: ids of the item's lanes; the agent must be in one of them at this very moment. `idle_since`: the item
-    is his for good, so he is the last in line again (`served` has nothing left to do then); the instant is put
-    back if it comes to nothing.
+    `state`: as it is under that lock. `batch` gets what is to be written to it. `lanes`: ids of the item's lanes; he
+    must be in one of them at this very moment. `outright`: the item is his for good, so he is the last in line again
+    (`served` has nothing left to do then).
 
     Returns:
         None when it is taken, else the reason why not; nothing is changed then.
     """
-    hands = _hands(uow)
-    may_wait = agent_id in hands.locked or not hands.locked or agent_id > max(hands.locked)
-    serves = idle_since is not None
-    load_max = await uow.scalar(
-        _HOLD[may_wait, serves], {"agent": agent_id, "weight": rules.weight, "now": uow.now}
-    )
-    if load_max is None:
-        return await _why_not_there(uow, agent_id)
-    hands.locked.add(agent_id)
+    agent_id = int(state["agent_id"])
     # The mutex is ours, so what this statement reads about the agent cannot change any more.
     take = _take(rules.interrupts, tuple(sorted(rules.interrupts_up_to.items())), in_lanes=bool(lanes))
-    place = {"agent": agent_id, "channel": channel, "weight": rules.weight, "load_max": load_max}
+    place = {"agent": agent_id, "channel": channel, "weight": rules.weight, "load_max": state["load_max"]}
     if (await uow.execute(take, {**place, "lanes": lanes} if lanes else place)).rowcount == 0:
-        await uow.execute(_LOAD, {"agent": agent_id, "weight": -rules.weight})
-        if serves:
-            await uow.execute(_IDLE, {"agent": agent_id, "idle_since": idle_since})
         return Reason.NO_CAPACITY
-    if serves:
-        hands.served.add(agent_id)
+    if outright:
+        batch.add(_LOAD_SERVED, {"agent": agent_id, "weight": rules.weight, "now": uow.now})
+        _hands(uow).served.add(agent_id)
+    else:
+        batch.add(_LOAD, {"agent": agent_id, "weight": rules.weight})
     return None
 
 
 async def _why_not_there(uow: UnitOfWork, agent_id: int) -> Reason:
     state = await uow.row(_STATE, {"agent": agent_id})
-    if state is None or state["presence"] != Presence.ONLINE:
-        return Reason.OFFLINE
-    if not state["routable"] or (state["lease_until"] or 0) <= uow.now:
-        return Reason.NO_LEASE
-    # He is there: another transaction has him and we may not wait for it, or he came this very moment.
-    return Reason.ITEM_LOCKED
+    failure = Reason.OFFLINE if state is None else away(state, uow.now)
+    # If he is there, another transaction has him and we may not wait for it, or he came this very moment.
+    return failure or Reason.ITEM_LOCKED
 
 
 async def hold_forced(uow: UnitOfWork, agent_id: int, channel: str, weight: int) -> None:
@@ -178,15 +202,24 @@ async def over_limit(uow: UnitOfWork, agent_id: int, channel: str) -> bool:
     return bool(await uow.scalar(over))
 
 
-async def release(uow: UnitOfWork, agent_id: int, channel: str, weight: int) -> None:
-    """Give a place and its weight back."""
-    await _change(uow, agent_id, channel, -1, -weight)
+async def release(
+    uow: UnitOfWork, agent_id: int, channel: str, weight: int, batch: Batch | None = None
+) -> None:
+    """Give a place and its weight back; with what else is in `batch`, when that is run."""
+    if batch is None:
+        await _change(uow, agent_id, channel, -1, -weight)
+        return
+    if agent_id not in _hands(uow).locked:
+        # Parts of one statement have no order, and the state is the mutex.
+        await lock(uow, [agent_id])
+    batch.add(_LOAD, {"agent": agent_id, "weight": -weight})
+    batch.add(_SLOT, {"agent": agent_id, "channel": channel, "places": -1, "weight": -weight})
 
 
-async def served(uow: UnitOfWork, agent_id: int) -> None:
+def served(uow: UnitOfWork, agent_id: int, batch: Batch) -> None:
     """He got something: he is the last in line again, and his misses are forgotten."""
     if agent_id not in _hands(uow).served:
-        await uow.execute(_SERVED, {"agent": agent_id, "now": uow.now})
+        batch.add(_SERVED, {"agent": agent_id, "now": uow.now})
 
 
 async def _change(uow: UnitOfWork, agent_id: int, channel: str, places: int, weight: int) -> bool:
@@ -205,6 +238,10 @@ _weight = bindparam("weight", type_=agent_state.c.load_used.type)
 _now = bindparam("now", type_=agent_state.c.idle_since.type)
 _me = agent_state.c.agent_id == _agent
 _STATE = Prepared(select(agent_state).where(_me))
+#: by whether it may wait for him
+_CLAIM = {
+    w: Prepared(select(agent_state).where(_me).with_for_update(skip_locked=not w)) for w in (True, False)
+}
 _LOCK = Prepared(
     select(agent_state)
     .where(any_of(agent_state.c.agent_id, "agents"))
@@ -212,7 +249,11 @@ _LOCK = Prepared(
     .with_for_update()
 )
 _LOAD = Prepared(update(agent_state).where(_me).values(load_used=agent_state.c.load_used + _weight))
-_IDLE = Prepared(update(agent_state).where(_me).values(idle_since=bindparam("idle_since")))
+_LOAD_SERVED = Prepared(
+    update(agent_state)
+    .where(_me)
+    .values(load_used=agent_state.c.load_used + _weight, idle_since=_now, missed_offers=0)
+)
 _SERVED = Prepared(update(agent_state).where(_me).values(idle_since=_now, missed_offers=0))
 _slot_here = (agent_slot.c.agent_id == _agent, agent_slot.c.channel == bindparam("channel"))
 _SLOT = Prepared(
@@ -223,28 +264,6 @@ _SLOT = Prepared(
         load=agent_slot.c.load + _weight,
     )
 )
-
-
-def _hold(*, may_wait: bool, serves: bool) -> Prepared:
-    free = select(agent_state.c.agent_id).where(_me).with_for_update(skip_locked=True).scalar_subquery()
-    values: dict[str, Any] = {"load_used": agent_state.c.load_used + _weight}
-    if serves:
-        values |= {"idle_since": _now, "missed_offers": 0}
-    return Prepared(
-        update(agent_state)
-        .where(
-            _me if may_wait else agent_state.c.agent_id == free,
-            agent_state.c.presence == Presence.ONLINE,
-            agent_state.c.routable,
-            agent_state.c.lease_until > _now,
-        )
-        .values(**values)
-        .returning(agent_state.c.load_max)
-    )
-
-
-#: by (may wait for him, gives him the item for good)
-_HOLD = {(w, s): _hold(may_wait=w, serves=s) for w in (True, False) for s in (True, False)}
 
 
 @lru_cache(maxsize=256)

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
+from crm_core.db.prepared import Prepared
 from crm_core.db.uow import UnitOfWork
 from crm_core.schema import agent, agent_skill, team, team_member
 from routing import store
@@ -43,17 +44,24 @@ async def requirements(
 
 
 async def _somebody_has(uow: UnitOfWork, skill: str, team_id: int | None) -> bool:
+    here = {"skill_": skill} if team_id is None else {"skill_": skill, "team": team_id}
+    return await uow.row(_HAS[team_id is not None], here) is not None
+
+
+def _has(*, in_team: bool) -> Prepared:
     statement = (
         select(agent_skill.c.agent_id)
         .join(agent, agent.c.id == agent_skill.c.agent_id)
-        .where(agent_skill.c.skill == skill, agent.c.active)
+        .where(agent_skill.c.skill == bindparam("skill_"), agent.c.active)
         .limit(1)
     )
-    if team_id is not None:
-        statement = statement.join(team_member, team_member.c.agent_id == agent.c.id).where(
-            team_member.c.team_id == team_id
-        )
-    return await uow.scalar(statement) is not None
+    if in_team:
+        mates = team_member.c.agent_id == agent.c.id
+        statement = statement.join(team_member, mates).where(team_member.c.team_id == bindparam("team"))
+    return Prepared(statement)
+
+
+_HAS = {t: _has(in_team=t) for t in (True, False)}
 
 
 async def default_team(uow: UnitOfWork) -> int | None:
@@ -61,10 +69,3 @@ async def default_team(uow: UnitOfWork) -> int | None:
     rows = await uow.rows(select(team.c.id, team.c.settings).where(team.c.active).order_by(team.c.id))
     chosen = next((r["id"] for r in rows if store.settings_of(r["settings"])[0].default), None)
     return chosen if chosen is not None else (rows[0]["id"] if rows else None)
-
-
-async def active(uow: UnitOfWork, agent_ids: set[int | None]) -> set[int]:
-    wanted = [a for a in agent_ids if a is not None]
-    if not wanted:
-        return set()
-    return {r["id"] for r in await uow.rows(select(agent.c.id).where(agent.c.id.in_(wanted), agent.c.active))}

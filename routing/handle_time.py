@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from crm_core.clock import MINUTE, SECOND
 from crm_core.db.prepared import Prepared
+from crm_core.db.together import Batch
 from crm_core.db.uow import UnitOfWork
 from routing.model import Channel
 from routing.schema import handle_time
@@ -53,7 +54,7 @@ async def of_teams(
     return {(r.team_id or None, r.channel): HandleTime(int(r.smoothed_ms), r.samples) for r in rows}
 
 
-async def note(uow: UnitOfWork, team_id: int | None, channel: str, duration_ms: int) -> None:
+async def note(uow: UnitOfWork, batch: Batch, team_id: int | None, channel: str, duration_ms: int) -> None:
     """One more piece of work is done. A sample is lost rather than waited for: everybody writes this row."""
     team = NO_TEAM if team_id is None else team_id
     here = {"team": team, "of": channel}
@@ -66,7 +67,7 @@ async def note(uow: UnitOfWork, team_id: int | None, channel: str, duration_ms: 
             )
         return
     after = smoothed(HandleTime(before["smoothed_ms"], before["samples"]), duration_ms)
-    await uow.execute(_WRITE, {**here, "ms": after.ms, "n": after.samples, "now": uow.now})
+    batch.add(_WRITE, {**here, "ms": after.ms, "n": after.samples, "now": uow.now})
 
 
 _here = (handle_time.c.team_id == bindparam("team"), handle_time.c.channel == bindparam("of"))

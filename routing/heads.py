@@ -7,13 +7,14 @@ from collections.abc import Sequence
 
 from sqlalchemy import and_, bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.selectable import FromClause
 
 from crm_core.db.prepared import Prepared, any_of, fetch
 from crm_core.db.uow import UnitOfWork
 from crm_core.schema import inquiry, team
-from routing import store
+from routing import capacity, store
 from routing.model import Channel, Item, ItemState, RowLike
-from routing.schema import agent_lane, calendar, lane, queue_entry, work_item
+from routing.schema import agent_lane, agent_state, calendar, lane, queue_entry, work_item
 from routing.store import TeamContext
 
 #: items of each channel that an agent chooses among; and if none of them is for him
@@ -45,18 +46,32 @@ async def read(
     return [Item.from_row(r) for r in rows], teams
 
 
-async def claim(uow: UnitOfWork, head: Item) -> tuple[Item | None, RowLike | None]:
-    """Lock an item that was read before, if it still is what it was, and its inquiry, whose row comes with it.
+async def claim(
+    uow: UnitOfWork, head: Item, agent_id: int
+) -> tuple[Item | None, RowLike | None, RowLike | None]:
+    """Lock an item that was read before, if it still is what it was, its inquiry, and who is to have it.
 
     Never waits: the inquiry is before the item in the lock order, and who holds it now will soon want the item.
+
+    Returns:
+        The item, its inquiry and the agent's state (None: somebody else has him now, he has to be waited for).
     """
     of_inquiry = head.inquiry_id is not None and head.source_kind == "inquiry"
-    row = await uow.row(_CLAIM[of_inquiry], {"id_": head.id, "version_": head.version})
+    here = {"id_": head.id, "version_": head.version}
+    with_agent = True
+    row = await uow.row(_CLAIM[of_inquiry, True], {**here, "agent": agent_id})
+    if row is None and not capacity.is_claimed(uow, agent_id):
+        with_agent = False
+        row = await uow.row(_CLAIM[of_inquiry, False], here)
     if row is None:
-        return None, None
+        return None, None, None
     inquiry_row = {name: row[f"inquiry_{name}"] for name in _INQUIRY_COLUMNS} if of_inquiry else None
+    state: RowLike | None = None
+    if with_agent:
+        capacity.claimed(uow, agent_id)
+        state = {name: row[f"state_{name}"] for name in _STATE_COLUMNS}
     # Its version is that of the head: nothing else that a decision looks at has changed either.
-    return head, inquiry_row
+    return head, inquiry_row, state
 
 
 def _front(*, deep: bool, since: bool) -> Prepared:
@@ -109,20 +124,26 @@ _OF = {(d, s): _front(deep=d, since=s) for d in (True, False) for s in (True, Fa
 _INQUIRY_COLUMNS = tuple(c.name for c in inquiry.c)
 
 
-def _claim_of(*, of_inquiry: bool) -> Prepared:
+_STATE_COLUMNS = tuple(c.name for c in agent_state.c)
+
+
+def _claim_of(*, of_inquiry: bool, with_agent: bool) -> Prepared:
     statement = select(work_item.c.id).where(
         work_item.c.id == bindparam("id_"),
         work_item.c.state == ItemState.WAITING,
         work_item.c.version == bindparam("version_"),
     )
-    if not of_inquiry:
-        return Prepared(statement.with_for_update(skip_locked=True))
-    columns = (c.label(f"inquiry_{c.name}") for c in inquiry.c)
-    return Prepared(
-        statement.add_columns(*columns)
-        .join(inquiry, inquiry.c.id == work_item.c.inquiry_id)
-        .with_for_update(skip_locked=True, of=[work_item, inquiry])
-    )
+    locked: list[FromClause] = [work_item]
+    if of_inquiry:
+        columns = (c.label(f"inquiry_{c.name}") for c in inquiry.c)
+        statement = statement.add_columns(*columns).join(inquiry, inquiry.c.id == work_item.c.inquiry_id)
+        locked.append(inquiry)
+    if with_agent:
+        states = (c.label(f"state_{c.name}") for c in agent_state.c)
+        of_him = agent_state.c.agent_id == bindparam("agent")
+        statement = statement.add_columns(*states).join(agent_state, of_him)
+        locked.append(agent_state)
+    return Prepared(statement.with_for_update(skip_locked=True, of=locked))
 
 
-_CLAIM = {of_inquiry: _claim_of(of_inquiry=of_inquiry) for of_inquiry in (True, False)}
+_CLAIM = {(i, a): _claim_of(of_inquiry=i, with_agent=a) for i in (True, False) for a in (True, False)}

@@ -9,8 +9,10 @@ from sqlalchemy import bindparam, or_, select, update
 
 from crm_core.clock import DAY, MINUTE
 from crm_core.db.prepared import Prepared
+from crm_core.db.together import Batch
 from crm_core.db.uow import UnitOfWork
-from crm_core.schema import agent, contact, conversation, inbox, inquiry, team_member
+from crm_core.errors import NotFound
+from crm_core.schema import agent, contact, inquiry, team_member
 from routing import apply, capacity, decide, demands, machine, match, reasons, rebalance, store
 from routing.model import QUEUED, Channel, Item, ItemState, RowLike
 from routing.order import OrderKey, order_key
@@ -24,28 +26,24 @@ _OPEN = ("new", "open")
 
 
 async def enqueue_inquiry(
-    uow: UnitOfWork, inquiry: RowLike, contact: RowLike | None = None,
-    conversation: RowLike | None = None, inbox: RowLike | None = None, *,
-    trigger: str = "opened", sticky_agent_id: int | None = None,
-) -> Item:  # fmt: skip
-    """Make an inquiry a work item and give it to somebody at once if there is somebody.
+    uow: UnitOfWork, inquiry: RowLike, *, trigger: str = "opened", sticky_agent_id: int | None = None
+) -> Item:
+    """Make a stored inquiry a work item and give it to somebody at once if there is somebody.
 
-    Rows that are None are read. An inquiry with a live item keeps it.
+    An inquiry with a live item keeps it. `sticky_agent_id`: who is asked first, else whom its conversation names.
 
     Returns:
         The item as it is then: offered, assigned, waiting or parked.
     """
-    item, team_, made = await _make_for_inquiry(
-        uow, inquiry, contact, conversation, inbox, sticky_agent_id=sticky_agent_id
-    )
-    return await match.route_item(uow, item, trigger, team=team_) if made else item
+    item, team_, made = await _make_for_inquiry(uow, inquiry, sticky_agent_id=sticky_agent_id)
+    return await match.route_item(uow, item, trigger, team=team_, fresh=True) if made else item
 
 
 async def adopt_inquiry(
     uow: UnitOfWork, inquiry: RowLike, agent_id: int, *, cause: str, by: str, note: str | None = None
 ) -> Item:
     """Make an inquiry a work item that belongs to an agent already: he took it, or opened it for himself."""
-    item, team_, made = await _make_for_inquiry(uow, inquiry, None, None, None, sticky_agent_id=None)
+    item, team_, made = await _make_for_inquiry(uow, inquiry, sticky_agent_id=None)
     if not made and item.state not in (ItemState.WAITING, ItemState.PARKED):
         return item
     return await _adopt(uow, item, team_, agent_id, cause=cause, by=by, note=note)
@@ -76,7 +74,7 @@ async def enqueue_callback(uow: UnitOfWork, callback: RowLike, contact: RowLike 
             sticky_agent_id=callback.get("deputy_id"),  # who stands in for the owner
         ),
     )  # fmt: skip
-    return await match.route_item(uow, item, "callback_due", team=team_) if made else item
+    return await match.route_item(uow, item, "callback_due", team=team_, fresh=True) if made else item
 
 
 async def enqueue_place(
@@ -105,7 +103,7 @@ async def enqueue_place(
         ),
         ready_at=began,
     )  # fmt: skip
-    return await match.route_item(uow, item, "callback_due", team=team_) if made else item
+    return await match.route_item(uow, item, "callback_due", team=team_, fresh=True) if made else item
 
 
 async def enqueue_call(
@@ -135,7 +133,7 @@ async def enqueue_call(
         ),
         ready_at=ready_at,
     )  # fmt: skip
-    return await match.route_item(uow, item, "call_waits", team=team_) if made else item
+    return await match.route_item(uow, item, "call_waits", team=team_, fresh=True) if made else item
 
 
 async def adopt_call(uow: UnitOfWork, call: RowLike, agent_id: int) -> Item:
@@ -248,8 +246,7 @@ async def finish(uow: UnitOfWork, source_kind: str, source_id: int, cause: str) 
     item = await store.lock_live(uow, source_kind, source_id)
     if item is None:
         return None
-    team_ = await store.team_context(uow.conn, item.team_id)
-    held = await store.holdings(uow, item)
+    team_, held = await store.holder(uow, item)
     await capacity.lock_several(uow, [h.agent_id for h in held])
     after = await apply.feed(uow, item, machine.Ended(held=held, cause=cause), team_.settings)
     if not after.live:
@@ -270,34 +267,43 @@ async def rekey(uow: UnitOfWork, inquiry_id: int) -> Item | None:
     if item.state == ItemState.ASSIGNED:
         await rebalance.watch(uow, item)
         return item
-    team_ = await store.team_context(uow.conn, item.team_id)
-    fresh = await refresh_key(uow, item, team_)
-    on_call = decide.is_on_call(fresh, team_.settings, team_.hours(uow.now))
-    if fresh.state in (ItemState.WAITING, ItemState.PARKED) and on_call != item.on_call:
-        return await match.route_item(uow, fresh, "changed", team=team_)
-    if fresh.next_step_at is not None and fresh.order_key != item.order_key:
+    demand = await store.demand(uow, inquiry_id, team_id=item.team_id)
+    if demand is None:
+        return item
+    team_ = TeamContext() if item.team_id is None else demand.team
+    wanted = _as_urgent_as(item, demand, team_)
+    on_call = decide.is_on_call(wanted, team_.settings, team_.hours(uow.now))
+    if wanted.state in (ItemState.WAITING, ItemState.PARKED) and on_call != item.on_call:
+        return await match.route_item(uow, await _moved(uow, item, wanted), "changed", team=team_)
+    if wanted.next_step_at is not None and wanted.order_key != item.order_key:
         # Rings open by the share of the time that is left now: the sweeper looks at once.
-        fresh = await apply.save(uow, fresh, replace(fresh, next_step_at=min(fresh.next_step_at, uow.now)))
-    return fresh
+        wanted = replace(wanted, next_step_at=min(wanted.next_step_at, uow.now))
+    return await _moved(uow, item, wanted)
 
 
 async def refresh_key(uow: UnitOfWork, item: Item, team_: TeamContext) -> Item:
     """The key as of the inquiry's present priority, VIP and deadlines; the instant of readiness stays."""
     if item.source_kind != "inquiry":
         return item
-    row = await uow.row(_URGENCY, {"inquiry": item.source_id})
-    if row is None:
-        return item
-    due = await store.reply_due(uow.conn, item.source_id)
-    wanted = replace(item, priority=row["priority"], vip=row["vip"], due_at=due)
+    demand = await store.demand(uow, item.source_id, team_id=item.team_id)
+    return item if demand is None else await _moved(uow, item, _as_urgent_as(item, demand, team_))
+
+
+def _as_urgent_as(item: Item, demand: store.Demand, team_: TeamContext) -> Item:
+    wanted = replace(item, priority=demand.priority, vip=demand.vip, due_at=demand.due_at)
     key = _key(wanted, team_)
-    wanted = replace(wanted, order_key=key.key, order_parts=key.as_data())
+    return replace(wanted, order_key=key.key, order_parts=key.as_data())
+
+
+async def _moved(uow: UnitOfWork, item: Item, wanted: Item) -> Item:
+    """Stored with its key, which is the same in all its lanes."""
     if wanted == item:
         return item
-    saved = await apply.save(uow, item, wanted)
+    batch = Batch()
+    saved = apply.save_with(batch, item, wanted)
     if saved.order_key != item.order_key:
-        # The key is the same in all its lanes.
-        await uow.execute(_MOVE, {"item": item.id, "key_": saved.order_key})
+        batch.add(_MOVE, {"item": item.id, "key_": saved.order_key})
+    await batch.run(uow.conn)
     return saved
 
 
@@ -355,32 +361,25 @@ async def _fit_team(uow: UnitOfWork, item: Item) -> Item:
 
 
 async def _make_for_inquiry(
-    uow: UnitOfWork, row: RowLike, person: RowLike | None, thread: RowLike | None,
-    box: RowLike | None, *, sticky_agent_id: int | None,
-) -> tuple[Item, TeamContext, bool]:  # fmt: skip
+    uow: UnitOfWork, row: RowLike, *, sticky_agent_id: int | None
+) -> tuple[Item, TeamContext, bool]:
     latest = await store.lock_latest(uow, "inquiry", row["id"])
     if latest is not None and latest.live:
         return latest, await store.team_context(uow.conn, latest.team_id), False
-    person = person or await _contact(uow, row["contact_id"])
-    if thread is None and row["conversation_id"] is not None:
-        thread = await uow.row(_STICKY, {"id_": row["conversation_id"]})
-    if box is None and row["inbox_id"] is not None and not row["team_id"]:
-        box = await uow.row(_INBOX, {"id_": row["inbox_id"]})
-    team_id = row["team_id"] or (box["team_id"] if box else None) or await demands.default_team(uow)
-    team_ = await store.team_context(uow.conn, team_id)
-    sticky = sticky_agent_id
-    if sticky is None and thread is not None and (thread["sticky_until"] or 0) > uow.now:
-        sticky = thread["sticky_agent_id"]
-    people = await demands.active(uow, {person["manager_id"] if person else None, sticky})
-    manager = person["manager_id"] if person and person["manager_id"] in people else None
+    demand = await store.demand(uow, row["id"], team_id=row["team_id"], sticky=sticky_agent_id)
+    if demand is None:
+        raise NotFound(f"no inquiry {row['id']}", params={"inquiry_id": row["id"]})
+    team_id, team_ = demand.team_id, demand.team
+    if team_id is None:
+        team_id = await demands.default_team(uow)
+        team_ = await store.team_context(uow.conn, team_id)
     item = Item(
         id=0, source_kind="inquiry", source_id=row["id"], inquiry_id=row["id"],
         conversation_id=row["conversation_id"], contact_id=row["contact_id"], team_id=team_id,
         channel=_CHANNELS.get(row["channel"], Channel.ASYNC), kind=row["kind"],
         requirements=await demands.requirements(uow, team_id, row["language"], row["requirements"]),
-        priority=row["priority"], vip=bool(person and person["vip"]),
-        due_at=await store.reply_due(uow.conn, row["id"]), manager_id=manager,
-        sticky_agent_id=sticky if sticky in people else None,
+        priority=row["priority"], vip=demand.vip, due_at=demand.due_at, manager_id=demand.manager_id,
+        sticky_agent_id=demand.sticky_agent_id,
     )  # fmt: skip
     stored, made = await _insert(uow, team_, latest, item)
     return stored, team_, made
@@ -436,12 +435,6 @@ def needs_people(row: RowLike) -> bool:
 # ----------------------------------------------------------------------------------------------------
 _INQUIRY = Prepared(select(inquiry).where(inquiry.c.id == bindparam("id_")))
 _CONTACT = Prepared(select(contact).where(contact.c.id == bindparam("id_")))
-_INBOX = Prepared(select(inbox).where(inbox.c.id == bindparam("id_")))
-_STICKY = Prepared(
-    select(conversation.c.sticky_agent_id, conversation.c.sticky_until).where(
-        conversation.c.id == bindparam("id_")
-    )
-)
 _REKEYED = Prepared(
     select(work_item)
     .where(
@@ -450,11 +443,6 @@ _REKEYED = Prepared(
         or_(*(work_item.c.state == state for state in (*QUEUED, ItemState.ASSIGNED))),
     )
     .with_for_update(skip_locked=True)
-)
-_URGENCY = Prepared(
-    select(inquiry.c.priority, contact.c.vip)
-    .join(contact, contact.c.id == inquiry.c.contact_id)
-    .where(inquiry.c.id == bindparam("inquiry"))
 )
 _MOVE = Prepared(
     update(queue_entry).where(queue_entry.c.item_id == bindparam("item")).values(order_key=bindparam("key_"))

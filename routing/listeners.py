@@ -29,21 +29,14 @@ async def on_opened(uow: UnitOfWork, event: DomainEvent) -> None:
     if row["assignee_id"] is not None:
         await items.adopt_inquiry(uow, row, row["assignee_id"], cause="preassigned", by=event.actor)
         return
-    context = event.context
-    await items.enqueue_inquiry(
-        uow, row, context.get("contact"), context.get("conversation"), context.get("inbox"), trigger="opened"
-    )
+    await items.enqueue_inquiry(uow, row, trigger="opened")
 
 
 async def on_handed_off(uow: UnitOfWork, event: DomainEvent) -> None:
     """The bot gives it to people."""
     row = event.context["inquiry"]
     if items.needs_people(row) and row["assignee_id"] is None:
-        context = event.context
-        await items.enqueue_inquiry(
-            uow, row, context.get("contact"), context.get("conversation"), context.get("inbox"),
-            trigger="handed_off",
-        )  # fmt: skip
+        await items.enqueue_inquiry(uow, row, trigger="handed_off")
 
 
 async def on_message(uow: UnitOfWork, event: DomainEvent) -> None:

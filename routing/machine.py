@@ -20,7 +20,7 @@ from routing.steps import Step
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holding:
-    """Capacity held for the item: an open offer (`assignment` False) or the live assignment."""
+    """Capacity held for the item: an open offer (`assignment` False) or the live assignment, since `started_at`."""
 
     id: int
     agent_id: int
@@ -28,6 +28,7 @@ class Holding:
     weight: int
     assignment: bool
     holds_slot: bool = True
+    started_at: int | None = None
 
 
 # --- events

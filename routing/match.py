@@ -16,6 +16,7 @@ from sqlalchemy import and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from crm_core.db.engine import Database
+from crm_core.db.together import Batch
 from crm_core.db.uow import UnitOfWork
 from routing import (
     apply,
@@ -32,7 +33,7 @@ from routing import (
     store,
 )
 from routing.eligibility import availability_failure, lane_failure
-from routing.model import AgentView, Item, ItemState, Reason
+from routing.model import AgentView, Item, ItemState, Reason, RowLike
 from routing.schema import agent_lane, agent_slot, agent_state, lane, queue_entry
 from routing.settings import DEFAULT_CHANNELS
 from routing.store import TeamContext
@@ -44,10 +45,12 @@ MAX_PULLS = 15
 _PAGE = 200
 
 
-async def route_item(uow: UnitOfWork, item: Item, trigger: str, *, team: TeamContext | None = None) -> Item:
+async def route_item(
+    uow: UnitOfWork, item: Item, trigger: str, *, team: TeamContext | None = None, fresh: bool = False
+) -> Item:
     """Give a waiting (or parked) item to the best agent there is, or let it wait where it belongs.
 
-    The item is locked by this transaction, or was made by it. Returns it as it is then.
+    The item is locked by this transaction, or was made by it (`fresh`). Returns it as it is then.
     """
     began = perf_counter_ns()
     if team is None:
@@ -80,10 +83,11 @@ async def route_item(uow: UnitOfWork, item: Item, trigger: str, *, team: TeamCon
         # All at once and by id: one after the other in the order of rank would have to skip those in use.
         await capacity.lock(uow, [r.agent.agent_id for r in tries])
     lane_ids = [all_lanes[s.signature] for s in placement.step.lanes]
+    batch = Batch()
     held: list[ranking.Rank] = []
     lost: list[tuple[int, str]] = []
     for rank in tries:
-        failure = await _hold(uow, item, rank.agent, team, lane_ids, sole=wanted == 1)
+        failure = await _hold(uow, item, rank.agent.agent_id, team, lane_ids, batch, sole=wanted == 1)
         if failure is not None:
             lost.append((rank.agent.agent_id, failure.value))
             continue
@@ -96,7 +100,7 @@ async def route_item(uow: UnitOfWork, item: Item, trigger: str, *, team: TeamCon
     )
     if not held:
         return await _let_wait(
-            uow, item, placement, trigger=trigger, lost=lost, names=names, team=team, given=given
+            uow, item, placement, trigger=trigger, lost=lost, names=names, team=team, given=given, fresh=fresh
         )
     why = reasons.of_placement(
         item, placement, trigger=trigger, winner=held[0], lost=lost, people=names,
@@ -105,7 +109,7 @@ async def route_item(uow: UnitOfWork, item: Item, trigger: str, *, team: TeamCon
     why["took_us"] = (perf_counter_ns() - began) // 1000
     return await _give(
         uow, item, [r.agent for r in held], step=placement.step, entered_at=placement.entered_at, why=why,
-        team=team, trigger=trigger, given=given, known=apply.Known(names=names),
+        team=team, trigger=trigger, given=given, known=apply.Known(names=names, in_lanes=not fresh), batch=batch,
     )  # fmt: skip
 
 
@@ -124,27 +128,31 @@ async def _with_leads(
 async def _hold(
     uow: UnitOfWork,
     item: Item,
-    agent: AgentView,
+    agent_id: int,
     team: TeamContext,
     lane_ids: Sequence[int],
+    batch: Batch,
     *,
+    state: RowLike | None = None,
     sole: bool = True,
 ) -> Reason | None:
-    """Take a place of the agent; what can have changed since he was read is tested again under his lock. `sole`:
-    nobody else is asked.
+    """Take a place of the agent; what can have changed since he was read is tested again under his lock. `state`: he
+    is locked already, and like this. `sole`: nobody else is asked.
     """
-    rules, leads, agent_id = team.settings.channel(item.channel), team.settings.leads, agent.agent_id
+    rules, leads = team.settings.channel(item.channel), team.settings.leads
+    if state is None:
+        state, failure = await capacity.claim(uow, agent_id)
+    else:
+        failure = capacity.away(state, uow.now)
+    if failure is not None or state is None:
+        return failure
     shared_out = item.kind == "lead" and leads.weighted
-    outright = sole and rules.mode == "assign" and not shared_out
-    failure = await capacity.hold(
-        uow, agent_id, item.channel, rules, lanes=lane_ids, idle_since=agent.idle_since if outright else None
-    )
-    if failure is None and shared_out and item.team_id is not None:
+    if shared_out and item.team_id is not None:
         stands = await lead_counts.stands(uow.conn, item.team_id, leads, team.tz, [agent_id], uow.now)
         if stands[agent_id].capped:
-            await capacity.release(uow, agent_id, item.channel, rules.weight)
             return Reason.LEAD_CAP
-    return failure
+    outright = sole and rules.mode == "assign"
+    return await capacity.hold(uow, state, item.channel, rules, batch, lanes=lane_ids, outright=outright)
 
 
 async def _let_wait(
@@ -157,8 +165,10 @@ async def _let_wait(
     names: Mapping[int, str],
     team: TeamContext,
     given: Mapping[str, Any],
+    fresh: bool,
 ) -> Item:
     event: machine.Event
+    batch = Batch()
     if placement.park_until is not None:
         event = machine.Parked(until=placement.park_until, reason=placement.park_reason or "")
         outcome = "parked"
@@ -177,11 +187,12 @@ async def _let_wait(
             item, placement, trigger=trigger, winner=None, lost=lost, people=names,
             version=team.settings.version, now=uow.now,
         )  # fmt: skip
-        await apply.record(
-            uow, item, trigger=trigger, outcome=outcome, agent_id=None, why=why,
+        apply.record_with(
+            uow, batch, item, trigger=trigger, outcome=outcome, agent_id=None, why=why,
             rule_version=team.settings.version, given=given,
         )  # fmt: skip
-    return await apply.feed(uow, item, event, team.settings)
+    known = apply.Known(in_lanes=not fresh)
+    return await apply.feed(uow, item, event, team.settings, known=known, batch=batch)
 
 
 async def _give(
@@ -196,9 +207,10 @@ async def _give(
     trigger: str,
     given: Mapping[str, Any],
     known: apply.Known,
+    batch: Batch,
 ) -> Item:
-    """Capacity is held of each agent: write the decision, then the assignment, the offer, or the offers to
-    several.
+    """Capacity is held of each agent: write the decision and the assignment, the offer, or the offers to several,
+    with what `batch` has to write for it.
     """
     rules = team.settings.channel(item.channel)
     event: machine.Event
@@ -215,11 +227,13 @@ async def _give(
     else:
         outcome, agent_id = "offered", agents[0].agent_id
         event = machine.Offered(agent_id=agent_id, weight=rules.weight, step=step, entered_at=entered_at)
-    decision_id = await apply.record(
-        uow, item, trigger=trigger, outcome=outcome, agent_id=agent_id, why=why,
+    decision_id = apply.record_with(
+        uow, batch, item, trigger=trigger, outcome=outcome, agent_id=agent_id, why=why,
         rule_version=team.settings.version, given=given,
     )  # fmt: skip
-    return await apply.feed(uow, item, event, team.settings, decision_id=decision_id, known=known)
+    return await apply.feed(
+        uow, item, event, team.settings, decision_id=decision_id, known=known, batch=batch
+    )
 
 
 # --- an agent asks
@@ -305,12 +319,13 @@ async def _pull_one(uow: UnitOfWork, agent: AgentView, trigger: str, choice: _Ch
         if len(lost) >= MAX_TRIES:
             return None
         team = choice.teams[picked.item.team_id]
-        item, row = await heads.claim(uow, picked.item)
+        item, row, state = await heads.claim(uow, picked.item, agent.agent_id)
         if item is None:
             lost.append((picked.item.id, Reason.ITEM_LOCKED.value))
             continue
+        batch = Batch()
         lane_ids = list((await lanes.intern(uow, picked.step.lanes)).values())
-        failure = await _hold(uow, item, agent, team, lane_ids)
+        failure = await _hold(uow, item, agent.agent_id, team, lane_ids, batch, state=state)
         if failure is not None:
             lost.append((item.id, failure.value))
             continue
@@ -323,6 +338,7 @@ async def _pull_one(uow: UnitOfWork, agent: AgentView, trigger: str, choice: _Ch
         await _give(
             uow, item, [agent], step=picked.step, entered_at=item.step_entered_at, why=why, team=team,
             trigger=trigger, given=given, known=apply.Known(inquiry=row, names={agent.agent_id: agent.name}),
+            batch=batch,
         )  # fmt: skip
         return _with_one_more(agent, item.channel, team, now)
     return None

@@ -17,7 +17,7 @@ from crm_core.views import iso
 from routing import apply, capacity, commands, items, machine, match, store
 from routing.model import Item, ItemState, RowLike
 from routing.offer_view import offers_by_id, open_offers
-from routing.schema import assignment, offer
+from routing.schema import assignment, offer, work_item
 
 __all__ = ["accept", "decline", "expire", "offers_by_id", "open_offers", "revoke"]
 
@@ -39,17 +39,19 @@ async def accept(
     """
 
     async def act() -> dict[str, Any]:
-        row, item, request = await _locked(uow, offer_id, agent_id)
+        item, request = await _locked(uow, offer_id, agent_id)
+        team, around = await store.offers_around(uow, offer_id, item)
+        row = _of(around, offer_id)
         if row["state"] == "accepted":
             return await _assignment_view(uow, item)
         if row["state"] != "open" or row["expires_at"] <= uow.now:
             raise _gone(row)
-        held = await store.holdings(uow, item)
-        mine = next(h for h in held if not h.assignment and h.id == offer_id)
-        others = [h for h in held if not h.assignment and h.id != offer_id]
-        await capacity.lock_several(uow, [h.agent_id for h in held])
-        team = await store.team_context(uow.conn, item.team_id)
-        known = apply.Known(inquiry=request if item.source_kind == "inquiry" else None)
+        held = {r["id"]: store.holding_of_offer(r) for r in around}
+        mine, others = held[offer_id], [h for h in held.values() if h.id != offer_id]
+        await capacity.lock_several(uow, [h.agent_id for h in held.values()])
+        known = apply.Known(
+            inquiry=request if item.source_kind == "inquiry" else None, names={agent_id: row["agent_name"]}
+        )
         await apply.feed(
             uow, item, machine.Accepted(offer=mine, others=others), team.settings,
             decision_id=row["decision_id"], known=known,
@@ -72,7 +74,8 @@ async def decline(
     """
 
     async def act() -> dict[str, Any]:
-        row, item, _ = await _locked(uow, offer_id, agent_id)
+        item, _ = await _locked(uow, offer_id, agent_id)
+        row = _of((await store.offers_around(uow, offer_id, item))[1], offer_id)
         if row["state"] == "open":
             await _refuse(uow, item, [row], "declined", (reason or "")[:60] or None)
         elif row["state"] != "declined":
@@ -86,10 +89,10 @@ async def expire(uow: UnitOfWork, offer_id: int) -> bool:
     """End an offer whose time ran out; the item goes back with its original key. Of several offers of one item
     all whose time is over end together. Returns whether any did.
     """
-    row = await uow.row(_OFFER, {"id_": offer_id})
+    row = await uow.row(_WHOSE, {"id_": offer_id})
     if row is None or row["state"] != "open" or row["expires_at"] > uow.now:
         return False
-    item, _ = await _item_for(uow, row["item_id"], skip_locked=True)
+    item, _ = await _item_for(uow, row, skip_locked=True)
     if item is None:
         return False
     over = await uow.rows(
@@ -144,37 +147,40 @@ async def _back_to_sender(uow: UnitOfWork, item: Item, team: store.TeamContext, 
     return await apply.feed(uow, item, event, team.settings, decision_id=decision_id)
 
 
-async def _locked(uow: UnitOfWork, offer_id: int, agent_id: int) -> tuple[RowLike, Item, RowLike | None]:
-    """The offer, its item and the item's inquiry, as they are under the locks."""
-    row = await uow.row(_OFFER, {"id_": offer_id})
+async def _locked(uow: UnitOfWork, offer_id: int, agent_id: int) -> tuple[Item, RowLike | None]:
+    """The offer's item and the item's inquiry, locked. What the offer is under these locks is to be read anew."""
+    row = await uow.row(_WHOSE, {"id_": offer_id})
     if row is None:
         raise NotFound(f"no offer {offer_id}", params={"offer_id": offer_id})
     if row["agent_id"] != agent_id:
         raise Forbidden("this offer is for somebody else", code="not_your_offer")
-    item, request = await _item_for(uow, row["item_id"])
-    fresh = await uow.row(_OFFER, {"id_": offer_id})
-    if item is None or fresh is None:
+    item, request = await _item_for(uow, row)
+    if item is None:
         raise NotFound(f"no offer {offer_id}", params={"offer_id": offer_id})
-    return fresh, item, request
+    return item, request
+
+
+def _of(around: Sequence[RowLike], offer_id: int) -> RowLike:
+    row = next((r for r in around if r["id"] == offer_id), None)
+    if row is None:
+        raise NotFound(f"no offer {offer_id}", params={"offer_id": offer_id})
+    return row
 
 
 async def _item_for(
-    uow: UnitOfWork, item_id: int, *, skip_locked: bool = False
+    uow: UnitOfWork, seen: RowLike, *, skip_locked: bool = False
 ) -> tuple[Item | None, RowLike | None]:
-    """The item, locked after the inquiry (which comes with it) and the conversation that its assignment will write
-    to.
+    """The item of an offer (a row of `_WHOSE`), locked after the inquiry (which comes with it) and the conversation
+    that its assignment will write to.
     """
-    seen = await store.item(uow, item_id)
-    if seen is None:
-        return None, None
     request: RowLike | None = None
-    if seen.inquiry_id is not None:
-        request = await store.lock_inquiry(uow, seen.inquiry_id, skip_locked=skip_locked)
+    if seen["inquiry_id"] is not None:
+        request = await store.lock_inquiry(uow, seen["inquiry_id"], skip_locked=skip_locked)
         if request is None and skip_locked:
             return None, None
-    if seen.conversation_id is not None and not skip_locked:
-        await uow.execute(_LOCK_CONVERSATION, {"id_": seen.conversation_id})
-    return await store.lock_item(uow, item_id, skip_locked=skip_locked), request
+    if seen["conversation_id"] is not None and not skip_locked:
+        await uow.execute(_LOCK_CONVERSATION, {"id_": seen["conversation_id"]})
+    return await store.lock_item(uow, seen["item_id"], skip_locked=skip_locked), request
 
 
 async def _assignment_view(uow: UnitOfWork, item: Item) -> dict[str, Any]:
@@ -210,7 +216,14 @@ def _gone(row: RowLike) -> Gone:
     )
 
 
-_OFFER = Prepared(select(offer).where(offer.c.id == bindparam("id_")))
+_WHOSE = Prepared(
+    select(
+        offer.c.item_id, offer.c.agent_id, offer.c.state, offer.c.expires_at,
+        work_item.c.inquiry_id, work_item.c.conversation_id,
+    )
+    .join(work_item, work_item.c.id == offer.c.item_id)
+    .where(offer.c.id == bindparam("id_"))
+)  # fmt: skip
 _LOCK_CONVERSATION = Prepared(
     select(conversation.c.id).where(conversation.c.id == bindparam("id_")).with_for_update()
 )

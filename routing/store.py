@@ -9,14 +9,24 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Text, bindparam, cast, func, literal_column, or_, select
+from sqlalchemy import ColumnElement, Text, and_, bindparam, case, cast, func, literal_column, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.selectable import Select
 
 from crm_core.db.prepared import Prepared, any_of, array_of, fetch, list_of, object_of
+from crm_core.db.types import Ms
 from crm_core.db.uow import UnitOfWork
-from crm_core.schema import agent, agent_skill, inquiry, team, team_member
-from routing import handle_time
+from crm_core.schema import (
+    agent,
+    agent_skill,
+    contact,
+    conversation,
+    inbox,
+    inquiry,
+    team,
+    team_member,
+)
+from routing import capacity, handle_time
 from routing.business_time import Calendar
 from routing.calendar_spec import CalendarError
 from routing.decide import Hours, Loads, QueueLoad, TeamRules
@@ -194,18 +204,33 @@ async def holdings(uow: UnitOfWork, item: Item) -> list[Holding]:
     if item.state not in (ItemState.ASSIGNED, ItemState.WRAPUP):
         return []
     live = await uow.row(_LIVE_ASSIGNMENT, {"item": item.id})
-    if live is None:
-        return []
-    return [
-        Holding(
-            id=live["id"],
-            agent_id=live["agent_id"],
-            channel=live["channel"],
-            weight=live["weight"],
-            assignment=True,
-            holds_slot=live["holds_slot"],
-        )
-    ]
+    return [] if live is None else [_holding_of_assignment(live)]
+
+
+async def holder(uow: UnitOfWork, item: Item) -> tuple[TeamContext, list[Holding]]:
+    """The item's team and what is held for it. The item is locked; so is who has it, if somebody does."""
+    if item.state in (ItemState.ASSIGNED, ItemState.WRAPUP):
+        live = await uow.row(_HOLDER, {"item": item.id, "team": item.team_id})
+        if live is not None:
+            capacity.claimed(uow, live["agent_id"])
+            return _team_in(live), [_holding_of_assignment(live)]
+    return await team_context(uow.conn, item.team_id), await holdings(uow, item)
+
+
+def _team_in(row: RowLike) -> TeamContext:
+    return TeamContext() if row["team_name"] is None else context_of(row)
+
+
+def _holding_of_assignment(live: RowLike) -> Holding:
+    return Holding(
+        id=live["id"],
+        agent_id=live["agent_id"],
+        channel=live["channel"],
+        weight=live["weight"],
+        assignment=True,
+        holds_slot=live["holds_slot"],
+        started_at=live["started_at"],
+    )
 
 
 _OPEN_OFFERS = Prepared(
@@ -215,6 +240,32 @@ _LIVE_ASSIGNMENT = Prepared(
     select(assignment).where(assignment.c.item_id == bindparam("item"), assignment.c.ended_at.is_(None))
 )
 
+_HOLDER = Prepared(
+    select(assignment, *team_columns())
+    .join(agent_state, agent_state.c.agent_id == assignment.c.agent_id)
+    .outerjoin(team, team.c.id == bindparam("team", type_=team.c.id.type))
+    .outerjoin(calendar_table, calendar_table.c.id == team.c.calendar_id)
+    .where(assignment.c.item_id == bindparam("item"), assignment.c.ended_at.is_(None))
+    .with_for_update(of=[agent_state])
+)
+#: the offers of an item that still matter to one of them: it, and those that are open
+_OF_OFFER = Prepared(
+    select(offer, agent.c.name.label("agent_name"), *team_columns())
+    .join(agent, agent.c.id == offer.c.agent_id)
+    .outerjoin(team, team.c.id == bindparam("team", type_=team.c.id.type))
+    .outerjoin(calendar_table, calendar_table.c.id == team.c.calendar_id)
+    .where(offer.c.item_id == bindparam("item"), or_(offer.c.state == "open", offer.c.id == bindparam("id_")))
+    .order_by(offer.c.id)
+)
+
+
+async def offers_around(uow: UnitOfWork, offer_id: int, item: Item) -> tuple[TeamContext, list[RowLike]]:
+    """The item's team, and this offer of it with the others that are open, each with `agent_name`. The item is
+    locked.
+    """
+    found = await uow.rows(_OF_OFFER, {"item": item.id, "id_": offer_id, "team": item.team_id})
+    return (_team_in(found[0]) if found else TeamContext()), list(found)
+
 
 def holding_of_offer(row: RowLike) -> Holding:
     return Holding(
@@ -222,19 +273,72 @@ def holding_of_offer(row: RowLike) -> Holding:
     )
 
 
-async def reply_due(conn: AsyncConnection, inquiry_id: int) -> int | None:
-    """The earliest deadline of the inquiry's running reply clocks."""
-    (row,) = await fetch(conn, _REPLY_DUE, {"inquiry": inquiry_id})
-    return None if row["due"] is None else int(row["due"])
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What the order and the people of an inquiry's item follow from, and its team.
+
+    `due_at`: the earliest deadline of the inquiry's running reply clocks. `manager_id`, `sticky_agent_id`: agents who
+    are active.
+    """
+
+    team_id: int | None
+    team: TeamContext
+    priority: str
+    vip: bool
+    due_at: int | None
+    manager_id: int | None
+    sticky_agent_id: int | None
 
 
-_REPLY_DUE = Prepared(
-    select(func.min(sla_clock.c.due_at).label("due")).where(
-        sla_clock.c.inquiry_id == bindparam("inquiry"),
-        or_(*(sla_clock.c.metric == metric for metric in REPLY_METRICS)),
-        sla_clock.c.state == "active",
+async def demand(
+    uow: UnitOfWork, inquiry_id: int, *, team_id: int | None = None, sticky: int | None = None
+) -> Demand | None:
+    """Of an inquiry; None if there is none. `team_id`: of this team, else the inquiry's, else its inbox's. `sticky`:
+    who is asked first whatever its conversation says.
+    """
+    row = await uow.row(_DEMAND, {"inquiry": inquiry_id, "team_": team_id, "sticky": sticky, "now": uow.now})
+    if row is None:
+        return None
+    return Demand(
+        team_id=row["of_team"], team=_team_in(row), priority=row["priority"], vip=bool(row["vip"]),
+        due_at=None if row["due"] is None else int(row["due"]), manager_id=row["manager"],
+        sticky_agent_id=row["sticky_agent"],
+    )  # fmt: skip
+
+
+def _demand() -> Prepared:
+    manager, sticky = agent.alias("manager"), agent.alias("sticky")
+    asked = bindparam("sticky", type_=agent.c.id.type)
+    kept = case((conversation.c.sticky_until > bindparam("now", type_=Ms), conversation.c.sticky_agent_id))
+    of_team = func.coalesce(bindparam("team_", type_=team.c.id.type), inquiry.c.team_id, inbox.c.team_id)
+    due = (
+        select(func.min(sla_clock.c.due_at))
+        .where(
+            sla_clock.c.inquiry_id == inquiry.c.id,
+            or_(*(sla_clock.c.metric == metric for metric in REPLY_METRICS)),
+            sla_clock.c.state == "active",
+        )
+        .correlate(inquiry)
+        .scalar_subquery()
     )
-)
+    return Prepared(
+        select(
+            inquiry.c.priority, contact.c.vip, manager.c.id.label("manager"), sticky.c.id.label("sticky_agent"),
+            of_team.label("of_team"), due.label("due"), *team_columns(),
+        )
+        .select_from(inquiry)
+        .outerjoin(contact, contact.c.id == inquiry.c.contact_id)
+        .outerjoin(conversation, conversation.c.id == inquiry.c.conversation_id)
+        .outerjoin(inbox, inbox.c.id == inquiry.c.inbox_id)
+        .outerjoin(manager, and_(manager.c.id == contact.c.manager_id, manager.c.active))
+        .outerjoin(sticky, and_(sticky.c.id == func.coalesce(asked, kept), sticky.c.active))
+        .outerjoin(team, team.c.id == of_team)
+        .outerjoin(calendar_table, calendar_table.c.id == team.c.calendar_id)
+        .where(inquiry.c.id == bindparam("inquiry"))
+    )  # fmt: skip
+
+
+_DEMAND = _demand()
 
 
 # --- agents

@@ -11,18 +11,21 @@ Reaches under SQLAlchemy's asyncpg adapter for one thing, its lazy BEGIN; a test
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, cast
 
-from sqlalchemy import ARRAY, BigInteger, String, TypeDecorator, bindparam
+from sqlalchemy import ARRAY, BigInteger, String, TypeDecorator, bindparam, insert
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection as SyncConnection
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql import ClauseElement, Executable
+from sqlalchemy.sql import ClauseElement, Executable, visitors
 from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.dml import Delete, Insert, Update
 from sqlalchemy.sql.elements import BindParameter, ColumnElement
 from sqlalchemy.sql.functions import FunctionElement
+from sqlalchemy.sql.schema import Table
 from sqlalchemy.types import Boolean
 from typing_extensions import override
 
@@ -51,14 +54,27 @@ class Prepared:
         columns: of an INSERT whose values are all parameters of the columns' names.
     """
 
-    __slots__ = ("_columns", "_forms", "statement")
+    __slots__ = ("_columns", "_forms", "_writes", "statement")
 
     def __init__(self, statement: Executable, *, columns: Sequence[str] | None = None) -> None:
         self.statement = statement
         self._columns = None if columns is None else list(columns)
-        self._forms: dict[str, _Form] = {}
+        self._forms: dict[str, Form] = {}
+        self._writes: Table | None = None
 
-    def form(self, dialect: Dialect) -> "_Form":
+    @property
+    def writes(self) -> Table:
+        """The only table that it touches. Raises TypeError if it is no write, or looks at others, too."""
+        if self._writes is None:
+            made = self.statement
+            if not isinstance(made, Insert | Update | Delete):
+                raise TypeError(f"not a write: {made}")
+            if {e for e in visitors.iterate(made) if isinstance(e, Table)} - {made.table}:
+                raise TypeError(f"a write among others looks at its own table only: {made}")
+            self._writes = cast("Table", made.table)
+        return self._writes
+
+    def form(self, dialect: Dialect) -> "Form":
         found = self._forms.get(dialect.name)
         if found is None:
             found = self._forms[dialect.name] = _compile(self.statement, dialect, self._columns)
@@ -79,7 +95,7 @@ class Prepared:
         await _run(conn, sync, form, [form.bound(p) for p in parameters], many=True)
 
 
-class _Form:
+class Form:
     """A statement in one dialect: text, how parameters are made positional, how rows become mappings."""
 
     __slots__ = ("_decoders", "_slots", "keys", "sql")
@@ -98,9 +114,17 @@ class _Form:
         self.keys = keys
         self._decoders = decoders
 
-    def bound(self, parameters: Parameters) -> tuple[Any, ...]:
+    @property
+    def names(self) -> list[str]:
+        """Of the parameters, by position."""
+        return [name for name, *_ in self._slots]
+
+    def bound(self, parameters: Parameters, *, without: frozenset[str] = frozenset()) -> tuple[Any, ...]:
+        """The values by position; `without`: names whose positions somebody else fills."""
         values = []
         for name, processor, optional, default in self._slots:
+            if name in without:
+                continue
             if optional and name not in parameters:
                 values.append(default)
             elif processor is None:
@@ -118,7 +142,12 @@ class _Form:
         return rows
 
 
-def _compile(statement: Executable, dialect: Dialect, columns: list[str] | None) -> _Form:
+async def run_form(conn: AsyncConnection, form: Form, values: tuple[Any, ...]) -> Outcome:
+    """Run a statement that somebody else put together, with values that are bound already."""
+    return await _run(conn, await _sync(conn), form, values)
+
+
+def _compile(statement: Executable, dialect: Dialect, columns: list[str] | None) -> Form:
     compiled = cast(
         "SQLCompiler", cast("ClauseElement", statement).compile(dialect=dialect, column_keys=columns)
     )
@@ -146,7 +175,7 @@ def _compile(statement: Executable, dialect: Dialect, columns: list[str] | None)
             decoders.append((entry.keyname, decode))
     if len(set(keys)) != len(keys):
         raise TypeError(f"two columns of one name: {compiled}")
-    return _Form(compiled.string, slots, tuple(keys), decoders)
+    return Form(compiled.string, slots, tuple(keys), decoders)
 
 
 async def _sync(conn: AsyncConnection) -> SyncConnection:
@@ -159,7 +188,7 @@ async def _sync(conn: AsyncConnection) -> SyncConnection:
 
 
 async def _run(
-    conn: AsyncConnection, sync: SyncConnection, form: _Form, values: Any, *, many: bool = False
+    conn: AsyncConnection, sync: SyncConnection, form: Form, values: Any, *, many: bool = False
 ) -> Outcome:
     adapter: Any = sync.connection.dbapi_connection
     heard = sync._has_events or sync.engine._has_events  # noqa: SLF001 - what SQLAlchemy asks itself
@@ -183,7 +212,7 @@ async def _run(
     return outcome
 
 
-async def _run_asyncpg(adapter: Any, form: _Form, values: Any, outcome: Outcome, *, many: bool) -> None:
+async def _run_asyncpg(adapter: Any, form: Form, values: Any, outcome: Outcome, *, many: bool) -> None:
     if adapter._transaction is None:  # noqa: SLF001 - SQLAlchemy begins with the first statement, so must we
         await adapter._start_transaction()  # noqa: SLF001
     driver = adapter.driver_connection
@@ -330,6 +359,12 @@ def array_of(*values: ColumnElement[Any]) -> ColumnElement[Any]:
 
 
 # --- inserts ---------------------------------------------------------------------------------------------------------
+@lru_cache(maxsize=512)
+def insert_of(table: Table, columns: tuple[str, ...]) -> Prepared:
+    """INSERT of one row with these columns that gives its id."""
+    return Prepared(insert(table).returning(table.c.id), columns=columns)
+
+
 def insert_unless(dialect: str, table: Any, key: Sequence[str]) -> Any:
     """INSERT that leaves an existing row of the same `key` columns alone."""
     made = postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)

@@ -18,7 +18,7 @@ from sqlalchemy.sql.expression import literal_column
 from sqlalchemy.sql.schema import Table
 from sqlalchemy.sql.selectable import Select
 
-from crm_core.db.prepared import Parameters, Prepared, insert_unless
+from crm_core.db.prepared import Parameters, Prepared, insert_of, insert_unless
 from crm_core.events import DomainEvent, Listeners
 from crm_core.jobs import JobRow, NewJob
 from crm_core.schema import event as event_table
@@ -93,7 +93,7 @@ class UnitOfWork:
         if _has_expression(values):
             result = await self.conn.execute(insert(table).values(**values).returning(table.c.id))
             return int(result.scalar_one())
-        made = await _plain(table, tuple(values)).run(self.conn, values)
+        made = await insert_of(table, tuple(values)).run(self.conn, values)
         return int(made.raw[0][0])
 
     async def insert_new(
@@ -227,11 +227,6 @@ class UnitOfWork:
 
 # One statement a table and set of columns, compiled once: building it and finding it in SQLAlchemy's cache anew for
 # each row costs more than running it.
-@lru_cache(maxsize=512)
-def _plain(table: Table, columns: tuple[str, ...]) -> Prepared:
-    return Prepared(insert(table).returning(table.c.id), columns=columns)
-
-
 @lru_cache(maxsize=512)
 def _on_conflict(
     dialect: str, table: Table, key: tuple[str, ...], column: ColumnElement[Any], columns: tuple[str, ...]

@@ -15,8 +15,11 @@ from routing import items, lanes, match, offers
 from routing.schema import agent_slot, lane, offer, queue_entry, work_item
 from tests.routing.engine import desk
 
-#: statements of one transaction, begin and commit not counted
-MOST = {"pull": 12, "finish": 20, "arrive": 16, "accept": 16, "rekey": 8}
+#: statements of one transaction, begin and commit not counted; on Postgres what is written together is one
+MOST = {
+    "postgresql": {"pull": 6, "finish": 10, "arrive": 9, "accept": 8, "rekey": 4},
+    "sqlite": {"pull": 11, "finish": 19, "arrive": 12, "accept": 12, "rekey": 5},
+}
 #: tables that grow with the bureau or with its past
 _GROWING = (
     "agent|agent_state|agent_slot|agent_lane|lane|work_item|queue_entry|offer|assignment|decision|inquiry"
@@ -145,7 +148,7 @@ async def test_statements_are_few_and_as_many_however_much_waits(db: Database) -
     await a_queue(db, bureau.team_id, 500)
     many = {name: len(ran) for name, ran in (await bureau.everything()).items()}
     assert few == many
-    assert {name: n for name, n in many.items() if n > MOST[name]} == {}
+    assert {name: n for name, n in many.items() if n > MOST[db.dialect][name]} == {}
 
 
 async def test_every_statement_of_a_decision_goes_by_an_index(db: Database) -> None:
