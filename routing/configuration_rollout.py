@@ -21,7 +21,7 @@ from crm_core.views import iso
 from routing import apply, capacity, configuration, items, match, order, steps, store
 from routing.model import QUEUED, Item, ItemState
 from routing.schema import routing_rollout, work_item
-from routing.settings import SCOPES, TeamSettings
+from routing.settings import TeamSettings
 
 BATCH = 500
 #: a transaction that read the old settings may end so long after the edit; what it wrote is looked at again
@@ -186,11 +186,7 @@ def rekeyed(item: Item, team: store.TeamContext) -> Item:
 
 
 def same_ring(item: Item, before: TeamSettings | None, after: TeamSettings) -> int:
-    """The number that the item's ring has in a changed plan: of the same name, else the widest that is no wider."""
-    if before is None or item.directed_agent_id is not None:
+    """The number that the item's ring has under changed rules."""
+    if before is None:
         return item.step_no
-    old, new = steps.plan(item, before), steps.plan(item, after)
-    scope = old[min(item.step_no, len(old) - 1)].scope
-    reached = SCOPES.index(scope) if scope in SCOPES else 0
-    fitting = [s.no for s in new if s.scope in SCOPES and SCOPES.index(s.scope) <= reached]
-    return max(fitting, default=0)
+    return steps.same_ring(steps.plan(item, before), steps.plan(item, after), item.step_no)

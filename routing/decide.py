@@ -120,7 +120,7 @@ def place(
             if settings.on_call_team is not None and hours.next_close is not None:
                 # Whoever is on call then is asked too, without waiting for another ring.
                 leave = hours.next_close if leave is None else min(leave, hours.next_close)
-            ranks = tuple(ranking.ranked(item, eligible, step.no))
+            ranks = tuple(ranking.ranked(item, eligible, step.no, steady=steps.asks_steady(item, settings)))
             return Placement(
                 step=step,
                 entered_at=entered_at,

@@ -37,6 +37,8 @@ def decision_text(why: Mapping[str, Any], language: str) -> str:
             f"{name}: {reason_text(code, say.language)}." for _, name, code in why.get("rejected", ())[:3]
         ]
     parts += _manager(why, winner, say)
+    if near := why.get("steady"):
+        parts.append(say("steady", skill=skill_name(near, say.language)))
     parts += [say("dropped", skill=skill_name(s, say.language)) for s in why.get("dropped", ())]
     return " ".join(p for p in parts if p)
 
@@ -47,10 +49,12 @@ def reason_text(code: str, language: str) -> str:
     return texts.get(code, texts[Reason.OFFLINE])
 
 
-def waiting_text(scope: str, widens_in_ms: int | None, language: str) -> str:
-    """What a waiting item waits for, and when more people may take it."""
+def waiting_text(scope: str, widens_in_ms: int | None, language: str, *, steady: str | None = None) -> str:
+    """What a waiting item waits for, and when more people may take it. `steady`: as in `steps.Step`."""
     say = _Speaker(language)
     text = say(f"waits_{scope}")
+    if steady is not None:
+        text += " " + say("steady", skill=skill_name(steady, say.language))
     if widens_in_ms is not None and widens_in_ms > 0:
         text += " " + say("widens", when=say.duration(widens_in_ms))
     return text

@@ -59,7 +59,8 @@ async def waiting_view(
     if item.state == ItemState.PARKED:
         text = parked_text(item.parked_reason, None if item.wake_at is None else item.wake_at - now, language)
     else:
-        text = waiting_text(step.scope, None if widens is None else widens - now, language)
+        left = None if widens is None else widens - now
+        text = waiting_text(step.scope, left, language, steady=step.steady)
     rollout = await progress(conn, item.team_id) if item.team_id is not None else None
     return {
         "step": {

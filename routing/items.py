@@ -13,7 +13,7 @@ from crm_core.db.together import Batch
 from crm_core.db.uow import UnitOfWork
 from crm_core.errors import NotFound
 from crm_core.schema import agent, contact, inquiry, team_member
-from routing import apply, capacity, decide, demands, machine, match, reasons, rebalance, store
+from routing import apply, capacity, decide, demands, machine, match, reasons, rebalance, steps, store
 from routing.model import QUEUED, Channel, Item, ItemState, RowLike
 from routing.order import OrderKey, order_key
 from routing.schema import queue_entry, work_item
@@ -292,7 +292,13 @@ async def refresh_key(uow: UnitOfWork, item: Item, team_: TeamContext) -> Item:
 def _as_urgent_as(item: Item, demand: store.Demand, team_: TeamContext) -> Item:
     wanted = replace(item, priority=demand.priority, vip=demand.vip, due_at=demand.due_at)
     key = _key(wanted, team_)
-    return replace(wanted, order_key=key.key, order_parts=key.as_data())
+    wanted = replace(wanted, order_key=key.key, order_parts=key.as_data())
+    rules = team_.settings
+    if steps.asks_steady(wanted, rules) != steps.asks_steady(item, rules):
+        # Its plan has a ring more or less: it stays in the one where it is.
+        ring = steps.same_ring(steps.plan(item, rules), steps.plan(wanted, rules), item.step_no)
+        wanted = replace(wanted, step_no=ring)
+    return wanted
 
 
 async def _moved(uow: UnitOfWork, item: Item, wanted: Item) -> Item:

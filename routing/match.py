@@ -64,7 +64,7 @@ async def route_item(
     people = [a for a in (item.manager_id, item.sticky_agent_id, item.directed_agent_id) if a is not None]
     agents = await store.candidates(
         uow.conn, all_lanes, channel=item.channel, also=people, now=uow.now,
-        skills={*item.requirements.required, *item.requirements.preferred}, specs=specs,
+        skills=steps.skills_asked(item, settings), specs=specs,
     )  # fmt: skip
     agents = await _with_leads(uow.conn, item, team, agents, uow.now)
     loads: decide.Loads | None = None
@@ -75,7 +75,7 @@ async def route_item(
         placement = decide.place(item, settings, agents, hours, uow.now, loads=loads)
     ranks = list(placement.ranks)
     if tied := ranking.tied_before_scarcity(ranks):
-        ranks = ranking.with_scarcity(item, ranks, await store.scarcity(uow.conn, tied), placement.step.no)
+        ranks = ranking.with_scarcity(ranks, await store.scarcity(uow.conn, tied))
         placement = replace(placement, ranks=tuple(ranks))
     wanted = max(placement.broadcast, 1)
     tries = ranks[: wanted - 1 + MAX_TRIES]

@@ -28,13 +28,16 @@ class Rank:
         }
 
 
-def rank_of(item: Item, agent: AgentView, step_no: int) -> Rank:
+def rank_of(item: Item, agent: AgentView, step_no: int, *, steady: str | None = None) -> Rank:
     """`(step, not manager, preferred skills missing, load bucket, scarcity, idle since, id)`.
 
-    The load bucket is a tenth of the agent's capacity: inside it the longest idle comes first. Where leads are
-    shared out by weight, his share of them stands in its place.
+    `steady`: a skill that is preferred, too (`steps.asks_steady`). The load bucket is a tenth of the agent's
+    capacity: inside it the longest idle comes first. Where leads are shared out by weight, his share of them stands
+    in its place.
     """
     missing = sum(1 for s, level in item.requirements.preferred.items() if agent.skills.get(s, 0) < level)
+    if steady is not None and steady not in agent.skills and steady not in item.requirements.preferred:
+        missing += 1
     stand = agent.leads.get(item.team_id) if item.kind == "lead" else None
     bucket = 10 * agent.load_used // max(agent.load_max, 1) if stand is None else stand.share
     return Rank(
@@ -51,9 +54,9 @@ def rank_of(item: Item, agent: AgentView, step_no: int) -> Rank:
     )
 
 
-def ranked(item: Item, agents: Iterable[AgentView], step_no: int) -> list[Rank]:
+def ranked(item: Item, agents: Iterable[AgentView], step_no: int, *, steady: str | None = None) -> list[Rank]:
     """Best first."""
-    return sorted((rank_of(item, a, step_no) for a in agents), key=lambda r: r.tuple)
+    return sorted((rank_of(item, a, step_no, steady=steady) for a in agents), key=lambda r: r.tuple)
 
 
 def tied_before_scarcity(ranks: list[Rank]) -> list[int]:
@@ -67,13 +70,16 @@ def tied_before_scarcity(ranks: list[Rank]) -> list[int]:
     return tied if len(tied) > 1 else []
 
 
-def with_scarcity(item: Item, ranks: list[Rank], scarcity: Mapping[int, int], step_no: int) -> list[Rank]:
+def with_scarcity(ranks: list[Rank], scarcity: Mapping[int, int]) -> list[Rank]:
     """Rank again with the number of lanes that only this agent serves now."""
     if not scarcity and not any(r.agent.scarcity for r in ranks):
         return ranks  # as usual: every lane has several people
-    return ranked(
-        item, (replace(r.agent, scarcity=scarcity.get(r.agent.agent_id, 0)) for r in ranks), step_no
-    )
+    return sorted((_scarce(r, scarcity.get(r.agent.agent_id, 0)) for r in ranks), key=lambda r: r.tuple)
+
+
+def _scarce(rank: Rank, lanes: int) -> Rank:
+    place = PARTS.index("scarcity")
+    return Rank(replace(rank.agent, scarcity=lanes), (*rank.tuple[:place], lanes, *rank.tuple[place + 1 :]))
 
 
 def first_difference(winner: Rank, runner_up: Rank) -> str:

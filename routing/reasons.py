@@ -92,6 +92,7 @@ def of_people(
 
 
 def _base(item: Item, step: Step, entered_at: int, *, trigger: str, version: int, now: int) -> dict[str, Any]:
+    near = {} if step.steady is None else {"steady": step.steady}
     return {
         "v": 1,
         "trigger": trigger,
@@ -104,6 +105,7 @@ def _base(item: Item, step: Step, entered_at: int, *, trigger: str, version: int
         "waited_ms": max(now - item.ready_at, 0),
         "in_step_ms": max(now - entered_at, 0),
         "config": version,
+        **near,
     }
 
 

@@ -23,6 +23,7 @@ from routing.settings_fields import (
     seconds,
     sequence,
     share,
+    skill,
     when,
 )
 
@@ -88,6 +89,16 @@ class BroadcastSettings:
     def size(self, rounds: int) -> int:
         """How many are asked after so many rounds."""
         return int(min(self.first * 2 ** min(rounds, 10), max(self.maximum, self.first)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NearPromise:
+    """Whom asynchronous work with a near promise prefers: who has `skill`, which the team gives to those who are not
+    called away from it. Near: from ready to the promise it is `within_ms` at most. None: nobody is preferred.
+    """
+
+    skill: str | None = None
+    within_ms: int = 2 * HOUR
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,6 +202,8 @@ class TeamSettings:
     left after his shift, what is due before he is back goes to others, or all of it, or none.
     `outbound_moves_idle`: a call that he made himself puts him at the end of the line, too.
 
+    `near_promise`: whom asynchronous work asks first that is promised soon.
+
     `late_share`: how often a free agent takes the earliest of the late items while others can still be had
     in time; 1 is pure earliest deadline first. Those late by more than `max_overdue_ms` come first always.
     """
@@ -205,6 +218,7 @@ class TeamSettings:
     vip_steps: float = 0.5
     overflow_when: str = "shorter"
     broadcast: BroadcastSettings = BroadcastSettings()
+    near_promise: NearPromise = NearPromise()
     leads: LeadSettings = LeadSettings()
     rebalance_per_minute: int = 30
     end_of_shift: str = "due"
@@ -234,9 +248,9 @@ def parse(data: Any) -> TeamSettings:
     reserve_s, interrupts, interrupts_up_to, boosts_s, vip_boost_s, wrapup_s, inactive_s}`, `steps` (list of {scope, at,
     skip_if_empty}; `at` and `sticky_wait` are seconds or "25%"), `overflow` (team ids), `after_hours`,
     `on_call` {priorities, vip, team}, `vip_steps` ("50%"), `overflow_when`, `broadcast` {when, first, max,
-    timeout_s}, `leads` {selector, period, weights, daily_cap, caps}, `rebalance_per_minute`, `end_of_shift`,
-    `outbound_moves_idle`, `lead_max_wait_s`, `load_max`, `exclude_s`, `misses_to_break`,
-    `rounds_per_step`, `enforce_shifts`, `late_share` (0-1), `max_overdue_s`, `default`, `version`.
+    timeout_s}, `near_promise` {skill, within_s}, `leads` {selector, period, weights, daily_cap, caps},
+    `rebalance_per_minute`, `end_of_shift`, `outbound_moves_idle`, `lead_max_wait_s`, `load_max`, `exclude_s`,
+    `misses_to_break`, `rounds_per_step`, `enforce_shifts`, `late_share` (0-1), `max_overdue_s`, `default`, `version`.
 
     Raises:
         SettingsError: 422, naming the wrong field.
@@ -268,6 +282,7 @@ def parse(data: Any) -> TeamSettings:
         vip_steps=vip_steps.of_budget,
         overflow_when=one_of(root.get("overflow_when", base.overflow_when), OVERFLOW_WHEN, "overflow_when"),
         broadcast=_broadcast(mapping(root.get("broadcast", {}), "broadcast")),
+        near_promise=_near_promise(mapping(root.get("near_promise", {}), "near_promise")),
         leads=_leads(mapping(root.get("leads", {}), "leads")),
         rebalance_per_minute=number(
             root.get("rebalance_per_minute", base.rebalance_per_minute), "rebalance_per_minute", low=1
@@ -346,6 +361,14 @@ def _broadcast(raw: Mapping[str, Any]) -> BroadcastSettings:
         first=first,
         maximum=number(raw.get("max", max(base.maximum, first)), "broadcast.max", low=first, high=20),
         timeout_ms=seconds(raw, "timeout_s", base.timeout_ms, "broadcast", low=1),
+    )
+
+
+def _near_promise(raw: Mapping[str, Any]) -> NearPromise:
+    base, asked = NearPromise(), raw.get("skill")
+    return NearPromise(
+        skill=None if asked is None else skill(asked, "near_promise.skill"),
+        within_ms=seconds(raw, "within_s", base.within_ms, "near_promise", low=1),
     )
 
 

@@ -1,5 +1,6 @@
 """Reading single values of a team's settings, each error naming its place. Pure."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,9 @@ class Share:
 
 When = int | Share
 """Milliseconds since the item was ready, or a share of its budget."""
+
+#: what an agent's skill can be called
+_SKILL = re.compile(r"[a-z0-9_.:\-]{1,80}")
 
 
 class SettingsError(Invalid):
@@ -73,6 +77,12 @@ def one_of(value: Any, allowed: tuple[str, ...], path: str) -> str:
     if value not in allowed:
         raise SettingsError(path, f"{value!r} is not one of {', '.join(allowed)}")
     return str(value)
+
+
+def skill(value: Any, path: str) -> str:
+    if not isinstance(value, str) or _SKILL.fullmatch(value) is None:
+        raise SettingsError(path, f"{value!r} is no skill, such as product:visa")
+    return value
 
 
 def ids(value: Any, path: str) -> list[int]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from crm_core.clock import MINUTE
 from routing.model import AgentView, Channel, Item, LaneSpec, Presence
-from routing.settings import StepSettings, TeamSettings, duration_of
+from routing.settings import SCOPES, StepSettings, TeamSettings, duration_of
 
 #: somebody whose shift begins is given this long to come online before the item goes on without him
 SHIFT_GRACE_MS = 10 * MINUTE
@@ -22,7 +22,7 @@ _PERSONAL = ("manager", "sticky", "directed")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """One ring. `lanes` are all that may serve now; `agent_id` is set on a ring of one person; `starts_at`
-    in ms.
+    in ms. `steady`: the skill that it asks for because the promise is near.
     """
 
     no: int
@@ -31,6 +31,7 @@ class Step:
     starts_at: int
     skip_if_empty: bool
     agent_id: int | None = None
+    steady: str | None = None
 
     @property
     def personal(self) -> bool:
@@ -62,6 +63,7 @@ def plan(item: Item, settings: TeamSettings) -> tuple[Step, ...]:
     people = {"manager": item.manager_id, "sticky": item.sticky_agent_id}
     budget = budget_ms(item)
     pace = settings.vip_steps if item.vip else 1.0
+    steady = asks_steady(item, settings)
     on_call = settings.on_call_team if item.on_call and settings.on_call_team != item.team_id else None
     steps: list[Step] = []
     personal: tuple[LaneSpec, ...] = ()
@@ -80,7 +82,7 @@ def plan(item: Item, settings: TeamSettings) -> tuple[Step, ...]:
             others = overflow_teams(item, settings)
             home = (*home, *(LaneSpec(item.channel, team_id=t, requirements=wanted) for t in others))
         else:
-            skills = _skills(item, ring.scope)
+            skills = _skills(item, ring.scope, steady)
             home = (LaneSpec(item.channel, team_id=item.team_id, requirements=skills),)
             if on_call is not None:
                 home = (*home, LaneSpec(item.channel, team_id=on_call, requirements=skills))
@@ -93,7 +95,8 @@ def plan(item: Item, settings: TeamSettings) -> tuple[Step, ...]:
         starts_at = item.ready_at + round(duration_of(ring.at, budget) * pace)
         steps.append(
             Step(no=len(steps), scope=ring.scope, lanes=lanes, starts_at=starts_at,
-                 skip_if_empty=ring.skip_if_empty, agent_id=agent_id)
+                 skip_if_empty=ring.skip_if_empty, agent_id=agent_id,
+                 steady=steady if ring.scope == "preferred" else None)
         )  # fmt: skip
     if not steps or not home:
         # A plan of overflow alone without overflow teams, say. Somebody must be able to get it.
@@ -120,10 +123,45 @@ def overflow_teams(item: Item, settings: TeamSettings) -> tuple[int, ...]:
     return tuple(found)
 
 
-def _skills(item: Item, scope: str) -> tuple[tuple[str, int], ...]:
+def same_ring(old: Sequence[Step], new: Sequence[Step], no: int) -> int:
+    """The number that ring `no` has in a changed plan: of the same name, else the widest that is no wider."""
+    scope = old[min(no, len(old) - 1)].scope
+    if scope == "directed":
+        return no
+    reached = SCOPES.index(scope)
+    fitting = [s.no for s in new if s.scope in SCOPES and SCOPES.index(s.scope) <= reached]
+    return max(fitting, default=0)
+
+
+def asks_steady(item: Item, settings: TeamSettings) -> str | None:
+    """The skill that the item prefers because its promise is near: whoever has it is not called away from such work.
+
+    A promise is kept by the end of the work, not by its beginning: the first free agent is not the one who is done
+    first, if every call stops him.
+    """
+    near = settings.near_promise
+    if near.skill is None or item.channel != Channel.ASYNC or item.due_at is None:
+        return None
+    if near.skill in item.requirements.required:
+        return None  # nobody else is asked anyhow
+    if item.kind == "lead" and settings.leads.weighted:
+        return None  # to whom it goes is a matter of shares
+    return near.skill if budget_ms(item) <= near.within_ms else None
+
+
+def skills_asked(item: Item, settings: TeamSettings) -> frozenset[str]:
+    """All skills that a decision about the item looks at."""
+    steady = asks_steady(item, settings)
+    wanted = item.requirements
+    return frozenset((*wanted.required, *wanted.preferred, *(() if steady is None else (steady,))))
+
+
+def _skills(item: Item, scope: str, steady: str | None = None) -> tuple[tuple[str, int], ...]:
     wanted = item.requirements
     skills = dict(wanted.required)
     if scope == "preferred":
+        if steady is not None:
+            skills.setdefault(steady, 1)
         for skill, level in wanted.preferred.items():
             skills[skill] = max(level, skills.get(skill, 0))
     elif scope == "relaxed":

@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from crm_core.clock import MINUTE, SECOND
 from routing.model import Channel, Presence, Requirements
-from routing.settings import DEFAULT_CHANNELS, DEFAULT_STEPS, StepSettings, TeamSettings
+from routing.settings import DEFAULT_CHANNELS, DEFAULT_STEPS, NearPromise, StepSettings, TeamSettings
 from routing.settings_fields import Share
 from routing.simulator.engine import Engine
 from routing.simulator.laws import exponential, fixed, lognormal, stream_random
@@ -115,6 +115,7 @@ def _team(chance: Random, team_id: int) -> ScenarioTeam:
         channels=channels, steps=chance.choice(_STEPS), exclude_ms=chance.randint(0, 120) * SECOND,
         misses_to_break=chance.randint(1, 3), rounds_per_step=chance.randint(1, 3),
         late_share=chance.choice((1.0, 1.0, 0.5)), max_overdue_ms=5 * MINUTE,
+        near_promise=NearPromise(skill=chance.choice((None, *_SKILLS)), within_ms=5 * MINUTE),
     )  # fmt: skip
     limit = {Channel.VOICE.value: 3} if chance.random() < 0.2 else {}
     return ScenarioTeam(id=team_id, name=f"team {team_id}", settings=settings, queue_limit=limit)

@@ -237,7 +237,7 @@ class Engine:
         if len(ranks) > 1 and (tied := ranking.tied_before_scarcity(list(ranks))):
             scarcity = self.desks.scarcity(tied)
             if any(scarcity.values()):
-                ranks = ranking.with_scarcity(item, list(ranks), scarcity, placement.step.no)
+                ranks = ranking.with_scarcity(list(ranks), scarcity)
         if ranks:
             chosen = self.selector.first(ranks)
             if self.watch is not None:
@@ -265,7 +265,7 @@ class Engine:
         asks = () if wanted is NO_REQUIREMENTS else _content(wanted)
         key = (
             team.id, item.channel, asks, item.manager_id, item.sticky_agent_id, item.directed_agent_id,
-            item.teams_seen,
+            item.teams_seen, steps.asks_steady(item, team.settings),
         )  # fmt: skip
         found = self._reach.get(key)
         if found is None:

@@ -11,7 +11,7 @@ from typing import Any
 from crm_core.clock import HOUR, MINUTE, SECOND
 from routing import erlang
 from routing.model import Channel, Requirements
-from routing.settings import DEFAULT_CHANNELS, TeamSettings
+from routing.settings import DEFAULT_CHANNELS, NearPromise, TeamSettings
 from routing.simulator.engine import Engine
 from routing.simulator.laws import exponential, lognormal
 from routing.simulator.measure import Measures, jain, measures_of
@@ -50,6 +50,8 @@ LOW_MS = 10 * HOUR
 RESTRICTED, VIP, MANAGED = 0.10, 0.03, 0.15
 SKILLED = 0.3
 SKILL = "product:cruises"
+#: those who take no calls; mail with a near promise asks for them first
+STEADY = "desk:mail"
 ACCEPT = 0.95
 SELECTORS = (SWITCHBOARD, PRIORITY_FIFO, ROUND_ROBIN)
 
@@ -173,8 +175,11 @@ def erlang_c_level() -> float:
     return answered / sum(TEAMS) / sum(PROFILE)
 
 
-def centre(days: int) -> Scenario:
-    """The reference centre over so many working days, back to back: time is working time here."""
+def centre(days: int, *, steady: bool = True) -> Scenario:
+    """The reference centre over so many working days, back to back: time is working time here.
+
+    `steady`: whether mail with a near promise prefers those who take no calls (`near_promise`).
+    """
     teams: list[ScenarioTeam] = []
     agents: list[ScenarioAgent] = []
     streams: list[Stream] = []
@@ -184,11 +189,14 @@ def centre(days: int) -> Scenario:
         Channel.VOICE: replace(DEFAULT_CHANNELS[Channel.VOICE], wrapup_ms=WRAPUP_S * SECOND),
         Channel.ASYNC: replace(DEFAULT_CHANNELS[Channel.ASYNC], maximum=ASYNC_AT_ONCE, weight=share),
     }
+    settings = TeamSettings(
+        channels=channels, near_promise=NearPromise(skill=STEADY) if steady else NearPromise()
+    )
     for i, size in enumerate(TEAMS):
         team_id = i + 1
         teams.append(
             ScenarioTeam(
-                id=team_id, name=f"team {team_id}", settings=TeamSettings(channels=channels),
+                id=team_id, name=f"team {team_id}", settings=settings,
                 targets={Channel.VOICE: Target(within_ms=20 * SECOND), Channel.CHAT: Target(within_ms=MINUTE)},
             )
         )  # fmt: skip
@@ -198,12 +206,13 @@ def centre(days: int) -> Scenario:
             channel, other = (Channel.VOICE, Channel.CHAT) if k < ON_CALLS else (Channel.CHAT, Channel.VOICE)
             members[channel].append(first + k)
             members[Channel.ASYNC].append(first + k)
-            skilled = k % 10 < 10 * SKILLED
+            skills = {SKILL: 3} if k % 10 < 10 * SKILLED else {}
+            if k >= ON_CALLS:
+                skills[STEADY] = 1
             agents.append(
                 ScenarioAgent(
                     id=first + k, name=f"agent {first + k}", teams=frozenset({team_id}),
-                    skills={SKILL: 3} if skilled else {}, capacity={other: 0}, accept=ACCEPT,
-                    answer=exponential(ANSWER_S * SECOND),
+                    skills=skills, capacity={other: 0}, accept=ACCEPT, answer=exponential(ANSWER_S * SECOND),
                 )
             )  # fmt: skip
         streams += [_stream(team_id, channel, size, tuple(members[channel])) for channel in SHARES]

@@ -67,6 +67,8 @@ def an_item(**more: Any) -> Item:
         ({"steps": [{"scope": "manager"}]}, "steps"),
         ({"overflow": ["x"]}, "overflow.0"),
         ({"after_hours": "sleep"}, "after_hours"),
+        ({"near_promise": {"skill": "Visa, please"}}, "near_promise.skill"),
+        ({"near_promise": {"skill": "desk:mail", "within_s": 0}}, "near_promise.within_s"),
     ],
 )
 def test_wrong_settings_name_the_place(data: Any, path: str) -> None:
