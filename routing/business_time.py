@@ -88,6 +88,8 @@ class Calendar:
         """Open milliseconds in [a, b) outside `pauses`; 0 when b <= a."""
         if b <= a:
             return 0
+        if not pauses:
+            return self._elapsed(a, b)
         total = 0
         for start, end in _runs(a, pauses):
             stop = b if end is None else min(end, b)
@@ -100,6 +102,8 @@ class Calendar:
         remaining = _duration(target_ms)
         if remaining == 0:
             return start
+        if not pauses:
+            return self._forward(start, remaining, first=True)
         for begin, end in _runs(start, pauses):
             if end is None:
                 return self._forward(begin, remaining, first=True)
@@ -115,6 +119,8 @@ class Calendar:
         Differs from due_first only when the target ends exactly at closing time: it is the next opening then.
         """
         remaining = _duration(target_ms)
+        if not pauses:
+            return self._forward(start, remaining, first=False)
         for begin, end in _runs(start, pauses):
             if end is None:
                 return self._forward(begin, remaining, first=False)
@@ -123,6 +129,20 @@ class Calendar:
                 return self._forward(begin, remaining, first=False)
             remaining -= available
         raise AssertionError("the last run is open")
+
+    def due_edges(self, start: int, target_ms: int) -> tuple[int | None, int | None]:
+        """(due_first, due_last) by one look: every deadline needs both."""
+        remaining = _duration(target_ms)
+        if remaining and not self.spec.always_open:
+            window = self._window(start, start)
+            starts, before = window.starts, window.before
+            goal = window.open_until(start) + remaining
+            i = bisect_right(before, goal) - 1
+            if i < len(starts):
+                last = starts[i] + goal - before[i]
+                # Inside a segment both are the same; at its closing time the first is still the closing time.
+                return (last if goal > before[i] else self._forward(start, remaining, first=True)), last
+        return self.due_first(start, remaining), self.due_last(start, remaining)
 
     def back_first(self, end: int, ms: int) -> int | None:
         """Latest instant t <= end with elapsed(t, end) >= ms: "so many business minutes before"."""

@@ -94,6 +94,17 @@ class Prepared:
         form = self.form(sync.dialect)
         await _run(conn, sync, form, [form.bound(p) for p in parameters], many=True)
 
+    async def run_positional(
+        self, conn: AsyncConnection, make: Callable[[Sequence[str]], Any], *, many: bool = False
+    ) -> Outcome:
+        """Run it with values that are as the driver takes them already: `make` gets the names of the parameters in
+        their order and gives the values in that order (`many`: a list of such). Raises TypeError for a statement with
+        constants.
+        """
+        sync = await _sync(conn)
+        form = self.form(sync.dialect)
+        return await _run(conn, sync, form, make(form.required), many=many)
+
 
 class Form:
     """A statement in one dialect: text, how parameters are made positional, how rows become mappings."""
@@ -118,6 +129,13 @@ class Form:
     def names(self) -> list[str]:
         """Of the parameters, by position."""
         return [name for name, *_ in self._slots]
+
+    @property
+    def required(self) -> list[str]:
+        """The same of a statement without constants among its parameters. Raises TypeError if there are some."""
+        if any(optional for _, _, optional, _ in self._slots):
+            raise TypeError(f"constants must be literal here: {self.sql}")
+        return self.names
 
     def bound(self, parameters: Parameters, *, without: frozenset[str] = frozenset()) -> tuple[Any, ...]:
         """The values by position; `without`: names whose positions somebody else fills."""

@@ -4,6 +4,7 @@ Only an edge (an HTTP handler, a job runner, a sweeper) opens one, by `Database.
 their first argument and never commit. Nothing is sent over a network inside it.
 """
 
+import json
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ from sqlalchemy.sql.expression import literal_column
 from sqlalchemy.sql.schema import Table
 from sqlalchemy.sql.selectable import Select
 
+from crm_core.db.columns import Columns, inserting
 from crm_core.db.prepared import Parameters, Prepared, insert_of, insert_unless
 from crm_core.events import DomainEvent, Listeners
 from crm_core.jobs import JobRow, NewJob
@@ -157,29 +159,28 @@ class UnitOfWork:
 
     async def flush_outbox(self) -> None:
         """Write the collected events and jobs. Called once by the transaction's owner before it commits."""
-        if self._events:
-            rows = [
-                {
-                    "tx_offset": self._tx_offset,
-                    "kind": e.kind,
-                    "at": self.now,
-                    "actor": e.actor,
-                    "subject_kind": e.subject_kind,
-                    "subject_id": e.subject_id,
-                    "inquiry_id": e.inquiry_id,
-                    "conversation_id": e.conversation_id,
-                    "payload": dict(e.payload),
-                    "audience": e.audience.as_data(),
-                }
-                for e in self._events
-            ]
-            statement = _event_insert(self.dialect)
-            if len(rows) == 1:
-                await statement.run(self.conn, rows[0])
-            else:
-                await statement.run_many(self.conn, rows)
+        if len(self._events) == 1:
+            [e] = self._events
+            row = {
+                "tx_offset": self._tx_offset, "kind": e.kind, "at": self.now, "actor": e.actor,
+                "subject_kind": e.subject_kind, "subject_id": e.subject_id, "inquiry_id": e.inquiry_id,
+                "conversation_id": e.conversation_id, "payload": dict(e.payload), "audience": e.audience.as_data(),
+            }  # fmt: skip
+            await _event_insert(self.dialect).run(self.conn, row)
+        elif self._events:
+            await self._write_events(self._events)
         for job in self._jobs:
             await self._insert_job(job)
+
+    async def _write_events(self, events: Sequence[DomainEvent]) -> None:
+        columns: dict[str, list[Any]] = {
+            name: [getattr(e, name) for e in events]
+            for name in ("kind", "actor", "subject_kind", "subject_id", "inquiry_id", "conversation_id")
+        }
+        audiences = {a: json.dumps(a.as_data()) for a in {e.audience for e in events}}
+        columns["payload"] = [json.dumps(dict(e.payload)) for e in events]
+        columns["audience"] = [audiences[e.audience] for e in events]
+        await _event_inserts(self.dialect).run(self.conn, columns, {"at": self.now, "tx": self._tx_offset})
 
     async def _insert_job(self, job: NewJob) -> None:
         run_at = self.now if job.run_at is None else job.run_at
@@ -237,11 +238,22 @@ def _on_conflict(
 @lru_cache(maxsize=2)
 def _event_insert(dialect: str) -> Prepared:
     offset = bindparam("tx_offset", type_=BigInteger)
-    # Readers stay below the oldest transaction still running, so each row says which it was written by (ADR 0003).
-    current: ColumnElement[Any] = literal_column("pg_current_xact_id()::text::bigint", BigInteger)
-    tx = current + offset if dialect == "postgresql" else offset * 0
     values = {c.name: bindparam(c.name, type_=c.type) for c in event_table.c if c.name not in ("id", "tx")}
-    return Prepared(insert(event_table).values(tx=tx, **values).inline())
+    return Prepared(insert(event_table).values(tx=_tx(dialect)(offset), **values).inline())
+
+
+@lru_cache(maxsize=2)
+def _event_inserts(dialect: str) -> Columns:
+    names = [c.name for c in event_table.c if c.name not in ("id", "at", "tx")]
+    return inserting(event_table, names, shared=["at", "tx"], through={"tx": _tx(dialect)})
+
+
+def _tx(dialect: str) -> Callable[[ColumnElement[Any]], ColumnElement[Any]]:
+    """What an event says of its transaction, for an offset. Readers stay below the oldest one still running, so each
+    row says which it was written by (ADR 0003).
+    """
+    current: ColumnElement[Any] = literal_column("pg_current_xact_id()::text::bigint", BigInteger)
+    return lambda offset: current + offset if dialect == "postgresql" else offset * literal_column("0")
 
 
 def _has_expression(values: Mapping[str, Any]) -> bool:

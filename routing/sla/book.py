@@ -7,8 +7,9 @@ everything is refused that is not right, is `routing.sla.edit`'s business.
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -51,14 +52,20 @@ class Book:
         always open, or has no steps: a lost row of configuration must not stop anybody's message.
         """
         clocks = tuple(clocks)
-        calendars = {calendar_id for calendar_id, _ in self.calendars}
-        lost_calendars = {c.calendar_id for c in clocks if c.calendar_id is not None} - calendars
-        known = {(p.id, p.version) for p in self.policies.values()}
+        return self.rules_of(
+            {c.calendar_id for c in clocks}, {(c.policy_id, c.policy_version) for c in clocks}
+        )
+
+    def rules_of(
+        self, calendars: Collection[int | None], policies: Collection[tuple[int | None, int | None]]
+    ) -> Rulebook:
+        """The same for clocks that name these calendars and versions of policies."""
+        lost_calendars = {i for i in calendars if i is not None and i not in self._calendar_ids}
         lost_policies = {
-            (c.policy_id, c.policy_version)
-            for c in clocks
-            if c.policy_id is not None and c.policy_version is not None
-        } - known
+            (i, version)
+            for i, version in policies
+            if i is not None and version is not None and (i, version) not in self._versions
+        }
         if not lost_calendars and not lost_policies:
             if not self._rules:
                 self._rules.append(self._rulebook())
@@ -67,6 +74,14 @@ class Book:
             [Calendar(ALWAYS_OPEN.spec, id=i, version=0) for i in lost_calendars],
             [Policy(i, v, 0, "lost", {}) for i, v in lost_policies],
         )
+
+    @cached_property
+    def _calendar_ids(self) -> frozenset[int]:
+        return frozenset(calendar_id for calendar_id, _ in self.calendars)
+
+    @cached_property
+    def _versions(self) -> frozenset[tuple[int, int]]:
+        return frozenset((policy.id, policy.version) for policy in self.policies.values())
 
     def _rulebook(self, calendars: Iterable[Calendar] = (), policies: Iterable[Policy] = ()) -> Rulebook:
         return Rulebook(
@@ -91,7 +106,7 @@ class Book:
         return mine if same and not found.apply_to_open else found
 
     def terms(self, policy: Policy | None, priority: str, team_calendar_id: int | None) -> Terms:
-        known = any(calendar_id == team_calendar_id for calendar_id, _ in self.calendars)
+        known = team_calendar_id in self._calendar_ids
         return Terms(policy, priority, team_calendar_id if known else None)
 
 

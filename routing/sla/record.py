@@ -11,7 +11,7 @@ from typing import Any
 from crm_core.access import inquiry_audience
 from crm_core.clock import to_iso
 from crm_core.db.uow import UnitOfWork
-from crm_core.events import SUPERVISORS, DomainEvent
+from crm_core.events import SUPERVISORS, Audience, DomainEvent
 from crm_core.jobs import NewJob
 from crm_core.schema import setting
 from crm_core.views import NUMBER_BASE
@@ -22,7 +22,8 @@ from routing.sla.steps import ActionKind
 from routing.store import REPLY_METRICS
 
 STEP_JOB = "sla.step"
-_TOLD = {
+#: entries that people are told of, and by which event
+TOLD = {
     EventKind.BREACH: "sla.breached",
     EventKind.WARN: "sla.warned",
     EventKind.FULFIL: "sla.fulfilled",
@@ -85,10 +86,10 @@ async def write(
         values.append(
             store.event_values(
                 entry.event, clock_id=ids[key] if key in ids else made[key], inquiry_id=p.stored.inquiry_id,
-                recorded_at=uow.now, data=_circumstances(entry),
+                recorded_at=uow.now, data=circumstances(entry.after, entry.owner, due_of(entry.before, entry.after)),
             )
         )  # fmt: skip
-    known = any(entry.event.kind in _TOLD for _, entry in entries)
+    known = any(entry.event.kind in TOLD for _, entry in entries)
     event_ids = await store.add_events(uow, values, with_ids=known) if values else []
     quiet = await storms.count(uow, _breaches(entries, event_ids)) if firing else frozenset()
     told = _Told(await _leads(uow, entries), quiet)
@@ -98,9 +99,11 @@ async def write(
     if told.lines:
         uow.enqueue(NewJob(name=telling.TELL_JOB, args={"events": told.lines}))
     for p in progress:
-        if not p.opened and reply_due(p.stored.state.clocks) != reply_due(p.after.clocks):
-            await _tell_due(uow, p)
-    await raise_alarms(uow, [*(book.problems if entries else ()), *_troubles(entries)])
+        before, after = reply_due(p.stored.state.clocks), reply_due(p.after.clocks)
+        if not p.opened and before != after:
+            await uow.emit(due_moved(p.ticket, before, after, inquiry_audience(p.ticket)))
+    troubles = [found for _, entry in entries if (found := trouble(entry.after)) is not None]
+    await raise_alarms(uow, [*(book.problems if entries else ()), *troubles])
 
 
 def _breaches(
@@ -121,28 +124,29 @@ def reply_due(clocks: Iterable[Clock]) -> int | None:
     return min((due for due in dues if due is not None), default=None)
 
 
-def _circumstances(entry: Entry) -> dict[str, Any]:
-    """What reports and the ledger need and the row will not know any more."""
-    clock = entry.after
+def circumstances(clock: Clock, owner: Mapping[str, Any], due: int | None) -> dict[str, Any]:
+    """What reports and the ledger need and the row will not know any more: of the clock after the entry, of the inquiry
+    at that moment (`owner`), and the deadline that was in force.
+    """
     return {
-        "team_id": entry.owner["team_id"],
-        "agent_id": entry.owner["assignee_id"],
-        "channel": entry.owner["channel"],
+        "team_id": owner["team_id"],
+        "agent_id": owner["assignee_id"],
+        "channel": owner["channel"],
         "priority": clock.priority,
         "pause_reasons": list(clock.pause_reasons),
         "target_ms": clock.target_ms,
         "business": clock.business,
         "calendar_id": clock.calendar_id,
         "calendar_version": clock.calendar_version,
-        "due_at": _due(entry),
+        "due_at": due,
     }
 
 
-def _due(entry: Entry) -> int | None:
+def due_of(before: Clock | None, after: Clock) -> int | None:
     """An ended or paused clock has no deadline any more; people want to know which one it was."""
-    if entry.after.due_at is not None:
-        return entry.after.due_at
-    return entry.before.due_at if entry.before is not None else None
+    if after.due_at is not None:
+        return after.due_at
+    return before.due_at if before is not None else None
 
 
 async def _leads(
@@ -160,13 +164,13 @@ async def _tell(
     uow: UnitOfWork, p: Progress, entry: Entry, clock_id: int, event_id: int, told: _Told
 ) -> None:
     event, clock = entry.event, entry.after
-    kind = _TOLD.get(event.kind)
+    kind = TOLD.get(event.kind)
     if kind is None or (event.kind is EventKind.FULFIL and clock.target_ms is None):
         return  # a clock without a promise is counted, not announced
     data = event.data or {}
     payload = describe(p.ticket, clock, clock_id) | {
-        "at": to_iso(event.at), "due_at": iso(_due(entry)), "cause": event.cause, "step": data.get("step"),
-        "elapsed_ms": data.get("elapsed_ms"), "sla_event_id": event_id,
+        "at": to_iso(event.at), "due_at": iso(due_of(entry.before, entry.after)), "cause": event.cause,
+        "step": data.get("step"), "elapsed_ms": data.get("elapsed_ms"), "sla_event_id": event_id,
     }  # fmt: skip
     quiet = p.ticket["team_id"] in told.quiet
     also: tuple[int, ...] = ()
@@ -227,31 +231,28 @@ def describe(ticket: Mapping[str, Any], clock: Clock, clock_id: int) -> dict[str
     }
 
 
-async def _tell_due(uow: UnitOfWork, p: Progress) -> None:
-    """Routing listens and gives a waiting item its new place in the queue."""
-    before, after = reply_due(p.stored.state.clocks), reply_due(p.after.clocks)
-    await uow.emit(
-        DomainEvent(
-            kind="sla.retargeted", subject_kind="inquiry", subject_id=p.stored.inquiry_id,
-            inquiry_id=p.stored.inquiry_id, conversation_id=p.ticket["conversation_id"],
-            payload={"due_at": iso(after), "was": iso(before)}, audience=inquiry_audience(p.ticket),
-            context={"inquiry": p.ticket},
-        )
+def due_moved(
+    ticket: Mapping[str, Any], before: int | None, after: int | None, audience: Audience
+) -> DomainEvent:
+    """The first deadline of an inquiry's replies is another one. Routing listens and gives a waiting item its new place
+    in the queue.
+    """
+    return DomainEvent(
+        kind="sla.retargeted", subject_kind="inquiry", subject_id=ticket["id"], inquiry_id=ticket["id"],
+        conversation_id=ticket["conversation_id"], payload={"due_at": iso(after), "was": iso(before)},
+        audience=audience,
     )  # fmt: skip
 
 
-def _troubles(entries: Iterable[tuple[Progress, Entry]]) -> list[str]:
-    """Promises that cannot be kept as written: no hours configured, or hours that never come."""
-    found: list[str] = []
-    for _, entry in entries:
-        clock = entry.after
-        if clock.target_ms is None or clock.state is not ClockState.ACTIVE:
-            continue
-        if clock.business and clock.calendar_id is None:
-            found.append("an SLA target counts business hours and no calendar is configured: all hours count")
-        elif clock.breach_at is None and clock.due_at is None:
-            found.append(f"calendar {clock.calendar_id} never opens again: SLA clocks run without a deadline")
-    return found
+def trouble(clock: Clock) -> str | None:
+    """A promise that cannot be kept as written: no hours configured, or hours that never come."""
+    if clock.target_ms is None or clock.state is not ClockState.ACTIVE:
+        return None
+    if clock.business and clock.calendar_id is None:
+        return "an SLA target counts business hours and no calendar is configured: all hours count"
+    if clock.breach_at is None and clock.due_at is None:
+        return f"calendar {clock.calendar_id} never opens again: SLA clocks run without a deadline"
+    return None
 
 
 async def raise_alarms(uow: UnitOfWork, problems: Iterable[str]) -> None:
@@ -277,11 +278,16 @@ def iso(ms: int | None) -> str | None:
 
 __all__ = [
     "STEP_JOB",
+    "TOLD",
     "Entry",
     "Progress",
+    "circumstances",
     "describe",
+    "due_moved",
+    "due_of",
     "iso",
     "raise_alarms",
     "reply_due",
+    "trouble",
     "write",
 ]

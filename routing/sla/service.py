@@ -14,7 +14,7 @@ from crm_core.events import DomainEvent, Listener
 from crm_core.jobs import JobRegistry
 from crm_core.schema import inquiry
 from routing.sla import book as books
-from routing.sla import record, store, timing, translate
+from routing.sla import record, remeasure, store, timing, translate
 from routing.sla.clock import REPLY_METRICS, Clock, ClockState, SlaEvent, Status, TicketClocks
 from routing.sla.machine import (
     Author,
@@ -157,6 +157,11 @@ async def revise(
     changed.
     """
     book = await books.load(uow.conn)
+    followed = 0
+    if calendars:
+        followed, inquiry_ids = await remeasure.follow(uow, book, inquiry_ids)
+        if not inquiry_ids:
+            return followed
     tickets = await store.lock_tickets(uow, inquiry_ids)
     stored = await store.load(uow, list(tickets))
     progress = []
@@ -172,7 +177,7 @@ async def revise(
     # With other hours and the same terms only the measure of time moves.
     same = calendars and all(p.note == p.stored.note for p in progress)
     await record.write(uow, progress, book, only=store.REMEASURED if same else None)
-    return len(progress)
+    return followed + len(progress)
 
 
 # --- listeners ------------------------------------------------------------------------------------------------

@@ -33,9 +33,12 @@ from routing.schema import sla_clock, sla_event
 from routing.sla.clock import CLOCK_FIELDS, ONCE_METRICS, Clock, Metric, SlaEvent, TicketClocks, TicketFacts
 
 #: the clock whose row keeps the ticket's own facts
-_HOME = (Metric.TOTAL_RESOLUTION, 1)
+HOME = (Metric.TOTAL_RESOLUTION, 1)
 _COLUMNS = frozenset(sla_clock.c.keys())
+#: fields of a clock that are columns; the others are in `data`
+FIELDS = tuple(name for name in CLOCK_FIELDS if name in _COLUMNS)
 _IN_DATA = tuple(name for name in CLOCK_FIELDS if name not in _COLUMNS)
+_EXTRA = frozenset(_IN_DATA)
 _KEY = ("inquiry_id", "metric", "instance")
 _MUTABLE = tuple(sorted(_COLUMNS - {"id", "version", *_KEY}))
 #: what firing changes of a clock; its memory of fired steps is in `data`
@@ -46,7 +49,7 @@ FIRED = ("breach_at", "breached_at", "data", "due_at", "next_fire_at", "step")
 REMEASURED = (*FIRED, "calendar_version", "consumed_ms", "running_since")
 LIVE = ("active", "paused")
 # Spelled out and not as parameters: or neither database knows that the index of live clocks has all of them.
-_IS_LIVE = sla_clock.c.state.in_([literal_column(f"'{state}'") for state in LIVE])
+IS_LIVE = sla_clock.c.state.in_([literal_column(f"'{state}'") for state in LIVE])
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,20 +77,34 @@ class Stored:
 
 def clock_of(row: Mapping[str, Any]) -> Clock:
     """The machine's clock of a row of sla_clock."""
-    return Clock.from_row({**(row["data"].get("clock") or {}), **{name: row[name] for name in _COLUMNS}})
+    return clock_of_values({name: row[name] for name in FIELDS}, row["data"])
+
+
+def clock_of_values(values: dict[str, Any], data: Mapping[str, Any]) -> Clock:
+    """The machine's clock of its columns, by name, and what its column `data` says. The dict is used up."""
+    more = data.get("clock") or {}
+    values.update(more if _EXTRA.issuperset(more) else {n: more[n] for n in _IN_DATA if n in more})
+    return Clock.of(values)
 
 
 def values_of(inquiry_id: int, clock: Clock, home: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The columns of a clock. `home` is the ticket's own memory, for the one clock that keeps it."""
     row = clock.to_row()
+    for name in _IN_DATA:
+        del row[name]
+    return {**row, "inquiry_id": inquiry_id, "data": data_of(clock, home), "version": 1}
+
+
+def data_of(clock: Clock, home: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What a clock has in its column `data`."""
+    values = vars(clock)
     # A clock with plain values stays small: most rows are those of the past.
-    extra = {name: row.pop(name) for name in _IN_DATA}
     data: dict[str, Any] = {
-        "clock": {name: value for name, value in extra.items() if value not in (None, [])}
+        "clock": {name: value for name in _IN_DATA if (value := values[name]) is not None and value != ()}
     }
     if home is not None:
         data["ticket"] = dict(home)
-    return {**row, "inquiry_id": inquiry_id, "data": data, "version": 1}
+    return data
 
 
 def _tickets(*, skip_locked: bool) -> Prepared:
@@ -134,14 +151,14 @@ _NEWEST = (
 _ALL = _loading(lock=True)
 _CURRENT = _loading(
     or_(
-        _IS_LIVE,
+        IS_LIVE,
         sla_clock.c.metric.in_([literal_column(f"'{m}'") for m in (*ONCE_METRICS, Metric.FIRST_REPLY)]),
         tuple_(sla_clock.c.inquiry_id, sla_clock.c.metric, sla_clock.c.instance).in_(_NEWEST),
     ),
     lock=True,
 )
 # A clock is only ever locked under its inquiry: what holds the inquiries needs no lock of its own.
-_DUE = _loading(_IS_LIVE, sla_clock.c.next_fire_at <= bindparam("now", required=True), lock=False)
+_DUE = _loading(IS_LIVE, sla_clock.c.next_fire_at <= bindparam("now", required=True), lock=False)
 
 
 async def load(uow: UnitOfWork, inquiry_ids: Sequence[int], *, everything: bool = False) -> dict[int, Stored]:
@@ -168,7 +185,7 @@ def _grouped(inquiry_ids: Sequence[int], found: Iterable[Mapping[str, Any]]) -> 
 
 def stored_of(inquiry_id: int, rows: Sequence[Mapping[str, Any]]) -> Stored:
     clocks = {clock.key: (clock, row) for row in rows for clock in (clock_of(row),)}
-    memory: Mapping[str, Any] = clocks[_HOME][1]["data"].get("ticket", {}) if _HOME in clocks else {}
+    memory: Mapping[str, Any] = clocks[HOME][1]["data"].get("ticket", {}) if HOME in clocks else {}
     facts = TicketFacts.from_data(memory["facts"]) if "facts" in memory else TicketFacts()
     return Stored(
         inquiry_id,
@@ -185,7 +202,7 @@ def changed_rows(before: Stored, after: TicketClocks, note: Note) -> list[dict[s
     moved = before.state.facts != after.facts or before.note != note
     rows = []
     for clock in after.clocks:
-        at_home = clock.key == _HOME
+        at_home = clock.key == HOME
         if old.get(clock.key) == clock and not (at_home and moved):
             continue
         memory = {"facts": after.facts.to_data(), "policy_id": note.policy_id, "priority": note.priority}
@@ -311,7 +328,7 @@ def event_values(
 def _live_inquiries(*conditions: ColumnElement[bool]) -> Prepared:
     return Prepared(
         select(sla_clock.c.inquiry_id)
-        .where(_IS_LIVE, sla_clock.c.inquiry_id > bindparam("after", required=True), *conditions)
+        .where(IS_LIVE, sla_clock.c.inquiry_id > bindparam("after", required=True), *conditions)
         .group_by(sla_clock.c.inquiry_id)
         .order_by(sla_clock.c.inquiry_id)
         .limit(bindparam("limit", required=True))

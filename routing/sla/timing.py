@@ -288,7 +288,8 @@ def recalendar(clock: Clock, at: int, rules: Rulebook) -> Moved:
         return clock, ()
     at = max(at, clock.changed_at)
     clock, events = settle(clock, at, rules)
-    clock = replace(_rebased(clock, at, rules), calendar_version=newest.version)
+    rebased = _accrued(clock, at, rules) | {"running_since": at} if clock.running_since is not None else {}
+    clock = replace(clock, **rebased, calendar_version=newest.version)
     event = _event(clock, EventKind.RETARGET, at, "calendar", {"calendar_version": newest.version})
     return schedule(clock, rules), (*events, event)
 
@@ -308,7 +309,9 @@ def fire(clock: Clock, now: int, rules: Rulebook) -> Moved:
         clock, breach = _breach(clock, clock.breach_at, "deadline", rules)
         events += breach
     unfired = _unfired(clock, rules.steps(clock))
-    pending = takewhile(lambda item: item[0] <= now, _pending(clock, measure(clock, rules), unfired))
+    pending = takewhile(
+        lambda item: item[0] <= now, _pending(clock, measure(clock, rules), unfired, clock.breach_at)
+    )
     due = [(at, step) for _, at, step in pending]
     if due:
         at, step = due[-1]
@@ -331,20 +334,19 @@ def schedule(clock: Clock, rules: Rulebook) -> Clock:
     calendar, since = measure(clock, rules), clock.running_since
     remaining = clock.target_ms - clock.consumed_ms
     if remaining >= 0:
-        due, last = calendar.due_first(since, remaining), calendar.due_last(since, remaining)
+        due, last = calendar.due_edges(since, remaining)
         due = due if clock.reached_at is None else clock.reached_at
     else:
         # Used up in an earlier run: shown is when that was; the pauses since are not known after a retarget.
         due = clock.reached_at if clock.reached_at is not None else calendar.back_first(since, -remaining)
         last = due
-    clock = replace(clock, due_at=due, breach_at=last)
     steps = rules.steps(clock)
     unfired = _unfired(clock, steps)
     # They come in order: the first is the next.
-    moment = next((fire_at for fire_at, _, _ in _pending(clock, calendar, unfired)), None)
+    moment = next((fire_at for fire_at, _, _ in _pending(clock, calendar, unfired, last)), None)
     if clock.breached_at is None and last is not None:
         moment = last + 1 if moment is None else min(moment, last + 1)
-    return replace(clock, next_fire_at=moment, step=len(steps) - len(unfired))
+    return replace(clock, due_at=due, breach_at=last, next_fire_at=moment, step=len(steps) - len(unfired))
 
 
 def step_key(clock: Clock, name: str) -> str:
@@ -360,7 +362,9 @@ def _unfired(clock: Clock, steps: tuple[Step, ...]) -> tuple[Step, ...]:
     return steps[max(fired, default=-1) + 1 :]
 
 
-def _pending(clock: Clock, calendar: Calendar, unfired: Iterable[Step]) -> Iterator[tuple[int, int, Step]]:
+def _pending(
+    clock: Clock, calendar: Calendar, unfired: Iterable[Step], breach_at: int | None
+) -> Iterator[tuple[int, int, Step]]:
     """(when to fire, its own moment, step) of those to come, in order; none behind a closed calendar."""
     if clock.target_ms is None or clock.running_since is None:
         return
@@ -368,7 +372,7 @@ def _pending(clock: Clock, calendar: Calendar, unfired: Iterable[Step]) -> Itera
         threshold = step.threshold_ms(clock.target_ms)
         is_breach = threshold == clock.target_ms
         if is_breach:
-            at = clock.breach_at
+            at = breach_at
         else:
             at = calendar.due_first(clock.running_since, max(0, threshold - clock.consumed_ms))
         if at is not None:
@@ -424,19 +428,26 @@ def _other(clock: Clock, rules: Rulebook) -> Calendar:
 
 def _accrue(clock: Clock, at: int, rules: Rulebook) -> Clock:
     """Adds the present run, up to `at`, to what is consumed; remembers when the target was reached."""
+    return clock if clock.running_since is None else replace(clock, **_accrued(clock, at, rules))
+
+
+def _accrued(clock: Clock, at: int, rules: Rulebook) -> dict[str, int | None]:
+    """What a running clock has when its present run ends at `at`."""
     if clock.running_since is None:
-        return clock
+        return {}
     consumed = elapsed_ms(clock, at, rules)
     reached = clock.reached_at
     if reached is None and clock.target_ms is not None and consumed >= clock.target_ms:
         reached = clock.due_at
     other = clock.other_ms + _other(clock, rules).elapsed(clock.running_since, at)
-    return replace(clock, consumed_ms=consumed, other_ms=other, reached_at=reached)
+    return {"consumed_ms": consumed, "other_ms": other, "reached_at": reached}
 
 
 def _rebased(clock: Clock, at: int, rules: Rulebook) -> Clock:
     """The same clock counted from `at` on; nothing to do when it does not run."""
-    return clock if clock.running_since is None else replace(_accrue(clock, at, rules), running_since=at)
+    if clock.running_since is None:
+        return clock
+    return replace(clock, **_accrued(clock, at, rules), running_since=at)
 
 
 def _ended(clock: Clock, at: int, rules: Rulebook) -> Clock:

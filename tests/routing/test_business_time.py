@@ -228,6 +228,17 @@ def test_due_is_the_inverse_of_elapsed(spec: dict, start: int, target: int) -> N
 
 
 @settings(max_examples=60, deadline=None)
+@given(specs, instants, durations, st.integers(-1, 1))
+def test_both_edges_at_once_are_the_two_asked_apart(spec: dict, start: int, target: int, off: int) -> None:
+    calendar = Calendar.from_spec(spec)
+    closing = calendar.next_close(start)
+    until = max(0, calendar.elapsed(start, closing) + off) if closing is not None else 0
+    for ms in (0, target, until):
+        apart = Calendar.from_spec(spec)
+        assert calendar.due_edges(start, ms) == (apart.due_first(start, ms), apart.due_last(start, ms))
+
+
+@settings(max_examples=60, deadline=None)
 @given(specs, instants, durations)
 def test_back_is_the_mirror_image(spec: dict, end: int, ms: int) -> None:
     calendar = Calendar.from_spec(spec)
