@@ -256,9 +256,10 @@ async def recomputes(g: Ground, clocks: int) -> dict[str, float]:
     g.clock.at = g.began + g.spread + g.edits
     at = g.clock.at
     async with g.db.transaction() as uow:
-        # Other hours each time, or nothing would follow.
+        # Each time a little later in the morning, so that every deadline moves and everybody hears of it.
         g.edits += 1
-        week = {**sla_fill.OFFICE, "sat": [["10:00", f"{11 + g.edits % 8}:00"]]}
+        opening = f"09:{5 + g.edits % 50:02}"
+        week = {day: [[opening, "13:00"], ["14:00", "18:00"]] for day in sla_fill.OFFICE}
         spec = {"tz": "Europe/Kyiv", "week": week}
         await edit.change_calendar(uow, g.rules.calendar_id, spec=spec)
     done, before, started = 0, snapshot(g.trees), time.monotonic()
