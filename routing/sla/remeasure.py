@@ -6,6 +6,7 @@ copies around it. Whatever is not plain (terms that changed meanwhile, a deadlin
 facts nobody wrote down) is handed back for the ordinary way, in the same transaction.
 """
 
+import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -21,6 +22,10 @@ from routing.sla.policy import Rulebook
 from routing.sla.store_many import Live
 
 _CAUSE = "calendar"
+#: clocks written by one statement while the next are computed
+_TOGETHER = 300
+#: inquiries after which the loop gets its turn: others in this process wait no longer than a few milliseconds
+_BREATH = 20
 
 
 async def follow(uow: UnitOfWork, book: books.Book, inquiry_ids: Sequence[int]) -> tuple[int, list[int]]:
@@ -30,16 +35,55 @@ async def follow(uow: UnitOfWork, book: books.Book, inquiry_ids: Sequence[int]) 
     heads = await store_many.lock_heads(uow, inquiry_ids)
     found = await store_many.live_clocks(uow, list(heads))
     batch = _Batch(uow.now, found.rules(book), frozenset(policy.id for policy in book.current))
-    left = set(heads)
-    for inquiry_id, clocks in found.by_inquiry():
-        if batch.take(heads[inquiry_id], clocks):
-            left.discard(inquiry_id)
-    if batch.moves:
-        await batch.moves.write(uow, kind=EventKind.RETARGET.value, cause=_CAUSE)
-        for event in batch.events:
-            await uow.emit(event)
+    left, writer = set(heads), _Writer(uow)
+    async with writer:
+        for n, (inquiry_id, clocks) in enumerate(found.by_inquiry()):
+            if batch.take(heads[inquiry_id], clocks):
+                left.discard(inquiry_id)
+            if len(batch.moves) >= _TOGETHER:
+                writer.put(batch.moves)
+                batch.moves = store_many.Moves()
+            if n % _BREATH == 0:
+                await asyncio.sleep(0)
+        writer.put(batch.moves)
+    for event in batch.events:
+        await uow.emit(event)
+    if batch.changed:
         await record.raise_alarms(uow, [*book.problems, *batch.troubles])
     return batch.changed, sorted(left)
+
+
+class _Writer:
+    """Writes in the order given, on the one connection, while the next clocks are computed: a server works beside this
+    process. Nothing of it is left running when the block ends, however it ends.
+    """
+
+    def __init__(self, uow: UnitOfWork) -> None:
+        self._uow = uow
+        self._last: asyncio.Task[None] | None = None
+
+    def put(self, moves: store_many.Moves) -> None:
+        if moves:
+            self._last = asyncio.create_task(self._write(moves, self._last))
+
+    async def _write(self, moves: store_many.Moves, before: asyncio.Task[None] | None) -> None:
+        if before is not None:
+            await before
+        await moves.write(self._uow, kind=EventKind.RETARGET.value, cause=_CAUSE)
+
+    async def __aenter__(self) -> None:
+        return None
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._last is None:
+            return
+        if kind is not None:
+            # The transaction is given up; what is on its way must be over before it is rolled back.
+            await asyncio.wait([self._last])
+            if not self._last.cancelled():
+                self._last.exception()  # what ended the block is told, not what followed from it
+            return
+        await self._last
 
 
 class _Batch:

@@ -14,7 +14,7 @@ from crm_core.db.uow import UnitOfWork
 from crm_core.schema import event, inquiry, setting
 from routing.schema import sla_clock, sla_event
 from routing.sla import book as books
-from routing.sla import edit, remeasure, service, store
+from routing.sla import edit, remeasure, service, store, store_many, timing
 from tests.routing.sla.builders import MINUTE, OFFICE, Office, at, opened
 from tests.routing.sla.test_replay import some_life
 from tests.routing.sla.test_rules import recompute
@@ -85,6 +85,7 @@ async def strange(office: Office, tickets: Sequence[int], dice: random.Random) -
 async def test_all_at_once_is_the_same_as_one_by_one(
     office: Office, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
+    monkeypatch.setattr(remeasure, "_TOGETHER", 4)
     dice = random.Random(seed)
     first = {"minutes": 60, "steps": STEPS}
     await office.promise(
@@ -167,6 +168,37 @@ async def test_a_batch_that_dies_leaves_nothing_and_loses_nothing(
             entries = await office.ledger(ticket, row["metric"], row["instance"])
             assert [e["cause"] for e in entries if e["kind"] == "retarget"] == ["calendar"]
             assert row["calendar_version"] == 2
+
+
+@pytest.mark.parametrize("wrong", ["written", "computed"])
+async def test_a_fault_among_the_parts_of_a_batch_undoes_all_of_it(
+    office: Office, monkeypatch: pytest.MonkeyPatch, wrong: str
+) -> None:
+    monkeypatch.setattr(remeasure, "_TOGETHER", 1)
+    await office.promise({"first_reply": 600})
+    tickets = [await opened(office, user=f"u{n}") for n in range(4)]
+    office.move(60)
+    async with office.db.transaction() as uow:
+        await edit.change_calendar(uow, office.calendar_id, spec=LATE)
+    place, name = (store_many.Moves, "write") if wrong == "written" else (timing, "recalendar")
+    whole, calls = getattr(place, name), 0
+
+    def fails(*args: Any, **more: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 2 + 2 * (wrong == "computed"):
+            raise RolledBack
+        return whole(*args, **more)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(place, name, fails)
+        with pytest.raises(RolledBack):
+            await recompute(office)
+    async with office.db.reading() as conn:
+        assert not (await conn.execute(select(sla_event.c.id).where(sla_event.c.cause == "calendar"))).all()
+    assert await recompute(office) == 1
+    for ticket in tickets:
+        assert {row["calendar_version"] for row in (await office.clocks(ticket)).values()} == {2}
 
 
 async def test_who_holds_the_inquiry_comes_first(office: Office) -> None:
