@@ -238,6 +238,12 @@ def check_vectors_command(file: Path) -> None:
         raise _Unusable(f"{file}: {error}") from error
     if not isinstance(vectors, dict):
         raise _Unusable(f"{file}: must hold an object")
+    from switchboard.check_vectors import problem, unknown_sections
+
+    if (found := problem(vectors)) is not None:
+        raise _Unusable(f"{file}: {found}")
+    for name in unknown_sections(vectors):
+        click.echo(f"not checked: {name} (unknown section)", err=True)
     _run(_check_vectors(_settings(), vectors), uvloop=False)
 
 

@@ -102,8 +102,8 @@ async def check_stored(
     cases = vectors.get("sla_scenarios", [])
     failures: dict[str, check_vectors.Failure] = {}
     for sweeping in sweepings:
-        for item in cases:
-            key = str(item.get("id", "?"))
+        for n, item in enumerate(cases, 1):
+            key = str(item.get("id", f"#{n}")) if isinstance(item, Mapping) else f"#{n}"
             if key in failures:
                 continue
             try:

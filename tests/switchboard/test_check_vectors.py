@@ -64,6 +64,25 @@ def test_a_false_vector_is_reported_with_what_was_expected_and_found() -> None:
     assert "D003" in report
 
 
+def test_damaged_reporting_fails_alone() -> None:
+    vectors = json.loads(json.dumps({"reporting": VECTORS["reporting"]}))
+    del vectors["reporting"]["occupancy"]["occupancy_pct"]
+    vectors["reporting"]["asa"] = 5
+    (section,) = [result for result in check(vectors) if result.section == "reporting"]
+    assert {failure.id for failure in section.failures} == {"occupancy", "asa"}
+    assert section.passed == section.total - 2
+
+
+def test_a_section_with_a_misspelt_name_is_not_passed_over_in_silence(tmp_path: Path) -> None:
+    file = tmp_path / "vectors.json"
+    file.write_text(
+        json.dumps({"calendars": {}, "erlangs": VECTORS["erlang"], "erlang": VECTORS["erlang"][:1]})
+    )
+    done = run(file, SWITCHBOARD_DATA_DIR=str(tmp_path))
+    assert done.returncode == 0
+    assert "erlangs" in done.stderr
+
+
 def run(file: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "switchboard.cli", "check-vectors", str(file)],
@@ -75,7 +94,17 @@ def run(file: Path, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    ("content", "says"), [("[]", "object"), ("{", "Expecting"), (None, "does not exist")]
+    ("content", "says"),
+    [
+        ("[]", "object"),
+        ("{", "Expecting"),
+        (None, "does not exist"),
+        ("{}", "holds no vectors"),
+        ('{"business_times": [{}]}', "holds no vectors"),
+        ('{"business_time": {}}', "business_time: must be a list"),
+        ('{"sla_scenarios": "x"}', "sla_scenarios: must be a list"),
+        ('{"reporting": []}', "reporting: must be an object"),
+    ],
 )
 def test_a_file_that_cannot_be_used(tmp_path: Path, content: str | None, says: str) -> None:
     file = tmp_path / "vectors.json"
