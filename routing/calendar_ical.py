@@ -73,6 +73,8 @@ def parse(content: bytes, begin: date, end: date) -> Holidays:
                 _add(dates, item, first, begin, end, warnings)
                 if len(dates) > MAX_DATES:
                     raise IcalError(f"more than {MAX_DATES} days between {begin} and {end}: no holidays")
+        except IcalError:
+            raise
         except (ValueError, TypeError, AttributeError, OverflowError, ZeroDivisionError) as error:
             warnings.append(f"{_name(item)!r} cannot be followed and is left out: {str(error)[:100]}")
     return Holidays(dict(sorted(dates.items())), tuple(warnings[:_MAX_WARNINGS]))
@@ -168,7 +170,8 @@ def _name(item: Any) -> str:
 async def read_holidays(content: bytes, begin: date, end: date) -> Holidays:
     """`parse`, but never for much longer than five seconds of work nor with more memory than it may have.
 
-    Raises Invalid: bad_ical, with what is wrong with the file.
+    Raises Invalid: bad_ical, with what is wrong with the file. A file without a single day is refused, too: it would
+    replace what the one before it gave, and a broken or empty feed must not open the shop on every holiday.
     """
     if len(content) > MAX_BYTES:
         raise _invalid(f"the file is larger than {MAX_BYTES // 1024} KiB")
@@ -195,6 +198,9 @@ async def read_holidays(content: bytes, begin: date, end: date) -> Holidays:
     if "error" in told:
         raise _invalid(str(told["error"]))
     dates = {date.fromisoformat(day): name for day, name in told["dates"].items()}
+    if not dates:
+        why = told["warnings"][0] if told["warnings"] else "no whole-day event in these years"
+        raise _invalid(f"the file gives no holidays between {begin} and {end}, so nothing is changed: {why}")
     return Holidays(dates, tuple(told["warnings"]))
 
 

@@ -85,6 +85,18 @@ def test_what_is_no_calendar_is_refused(content: bytes) -> None:
         parse(content, BEGIN, END)
 
 
+def test_a_series_that_would_close_for_years_is_refused_as_a_whole() -> None:
+    with pytest.raises(IcalError, match="more than 2000 days"):
+        parse(ical(event("DTSTART;VALUE=DATE:19000101", "RRULE:FREQ=DAILY")), BEGIN, date(2031, 1, 1))
+
+
+async def test_a_file_without_a_single_day_is_refused() -> None:
+    for lines, why in ((("DTSTART;VALUE=DATE:20259999",), "no readable beginning"), ((), "no whole-day")):
+        with pytest.raises(Invalid) as caught:
+            await read_holidays(ical(event(*lines)) if lines else ical(), BEGIN, END)
+        assert (caught.value.code, why in str(caught.value)) == ("bad_ical", True)
+
+
 async def test_a_rule_that_never_ends_is_stopped_and_told() -> None:
     rule = "RRULE:FREQ=DAILY;BYMONTH=2;BYMONTHDAY=30"
     bomb = ical(*[event("DTSTART;VALUE=DATE:19000101", rule, uid=str(n)) for n in range(300)])
