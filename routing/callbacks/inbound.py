@@ -112,6 +112,9 @@ async def _snooze(uow: UnitOfWork, row: Mapping[str, Any], minutes: Any, actor: 
         .order_by(callback.c.due_at)
         .limit(1)
     )
+    if found is None and row["direction"] == "inbound":
+        # He waits and has no place yet: it is kept for him, and he is called when he said.
+        found = (await hold.take_place_of_call(uow, row["id"], actor=actor))["id"]
     if found is None:
         return
     promise = await rows.lock(uow, int(found))

@@ -291,3 +291,19 @@ async def test_a_call_answered_within_the_grace_takes_back_the_pending_miss(
     async with db.transaction() as uow:
         await calls.sweep(uow)
     assert len(await rows(db, inquiry)) == 1
+
+
+async def test_a_waiting_caller_who_presses_later_at_once_keeps_his_place_too(
+    db: Database, clock: MovableClock
+) -> None:
+    box = await a_pbx(db, connect_url="http://127.0.0.1:1/connect")
+    await a_team(db)
+    await says(db, box, "first", "first", "ringing", queue="main")
+    clock.advance(MINUTE)
+    await says(db, box, "first", "first", "note", request="snooze", request_minutes=20)
+    await says(db, box, "first", "first", "ended", disposition="abandoned", final=True)
+    (place,) = await rows(db, callback)
+    assert (place["kind"], place["state"], place["enqueued_at"]) == ("hold", "scheduled", MONDAY_NOON)
+    assert place["next_attempt_at"] == MONDAY_NOON + 21 * MINUTE
+    await no_drop(db)
+    await check_invariants(db)
