@@ -9,8 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.layer.fields import Instant, InstantOut, OpenOut, Query, RowId
 from api.layer.routes import Call, Data, Routes
-from api.resources.csv_answer import groups_of, send_rows
-from crm_core import phone
+from api.resources.csv_answer import groups_of, send_rows, zone_of
+from crm_core import phone, sheet
 from crm_core.access import access_inquiry
 from crm_core.clock import DAY
 from crm_core.db.uow import UnitOfWork
@@ -19,6 +19,7 @@ from crm_core.schema import contact, identity, team
 from crm_core.views import iso
 from routing.callbacks import booking, report, rows, slots
 from routing.callbacks.plan import Zones, zones_of
+from routing.sla import ledger
 
 routes = Routes("callbacks")
 
@@ -52,11 +53,15 @@ class ReportQuery(Query):
     until: Annotated[Instant, Field(alias="to")]
     team_id: RowId | None = None
     group: Literal["none", "team", "owner", "source", "kind", "day"] = "none"
+    zone: Annotated[
+        str | None, Field(max_length=60, description="IANA name: whose days; the organisation's if left out")
+    ] = None
 
 
 class ReportOut(OpenOut):
     variants: dict[str, str]
     columns: list[str]
+    zone: str
     rows: list[dict[str, Any]]
     total: dict[str, Any]
 
@@ -129,18 +134,24 @@ async def _zones(uow: UnitOfWork, raw: str | None, request: Any) -> Zones | None
 @routes.get("/callbacks/report", role="supervisor")
 async def show_report(conn: AsyncConnection, query: ReportQuery) -> Annotated[Data, ReportOut]:
     """How the promises for a period were kept; `variants` says how each number is defined."""
-    return await report.report(
-        conn, since=query.since, until=query.until, team_id=query.team_id, group=query.group
-    )
+    return await _report(conn, query)
 
 
 @routes.get("/callbacks/report.csv", role="supervisor", produces="text/csv")
 async def report_csv(call: Call, conn: AsyncConnection, query: ReportQuery) -> web.StreamResponse:
-    """The same as a spreadsheet; the last row is the total."""
-    found = await report.report(
-        conn, since=query.since, until=query.until, team_id=query.team_id, group=query.group
-    )
-    lines = [[row[c] for c in report.COLUMNS] for row in (*found["rows"], found["total"])]
+    """The same as a spreadsheet; the total is the last row, and how the numbers are counted follows it."""
+    found = await _report(conn, query)
+    lines: list[list[sheet.Cell]] = [
+        [row[c] for c in report.COLUMNS] for row in (*found["rows"], found["total"])
+    ]
+    lines += [[f"{name}: {words}"] for name, words in found["variants"].items()]
     return await send_rows(
         call, f"callbacks-{query.since}-{query.until}", list(report.COLUMNS), groups_of(lines)
+    )
+
+
+async def _report(conn: AsyncConnection, query: ReportQuery) -> Data:
+    zone = zone_of(query.zone or await ledger.default_zone(conn))
+    return await report.report(
+        conn, since=query.since, until=query.until, team_id=query.team_id, group=query.group, zone=zone
     )

@@ -6,7 +6,9 @@ queue are promises "at your turn", made for the moment they were taken.
 """
 
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -26,15 +28,19 @@ VARIANTS: Mapping[str, str] = {
     "cohort": "promises whose promised time lies in the period [from, to)",
     "kept_on_time": "spoken with by the end of the promised window plus the team's tolerance",
     "dialled_on_time": "first attempt by the end of the promised window plus the team's tolerance",
-    "kept_on_time_pct": "kept on time / (kept + not kept); open ones, those taken back and absorbed ones excluded",
+    "kept_on_time_pct": "kept on time / (kept + not kept + cancelled late); open ones, those taken back in time and "
+    "absorbed ones excluded",
     "not_kept": "escalated to a supervisor and not kept since",
+    "cancelled_late": "taken back, by whomever, when the promised window and the tolerance were over without a talk: "
+    "the promise was broken by then; contained in the cancelled ones",
     "lateness": "of those kept late: how long after the window and its tolerance; mean and longest",
     "attempts_per_callback": "counted attempts / promises with at least one attempt",
     "abandoned_after_answer_pct": "customer-first calls lost before an agent spoke / those that customers answered",
 }
 COLUMNS = (
     "group", "booked", "kept", "kept_on_time", "kept_late", "kept_on_time_pct", "dialled_on_time",
-    "not_kept", "open", "cancelled_customer", "cancelled_agent", "cancelled_system", "absorbed", "escalated",
+    "not_kept", "open", "cancelled_customer", "cancelled_agent", "cancelled_system",
+    "cancelled_late", "absorbed", "escalated",
     "attempts", "attempts_counted", "attempts_per_callback", "lateness_mean_ms", "lateness_max_ms",
     "customer_first_answered", "abandoned_after_answer", "abandoned_after_answer_pct",
     "outcome_answered", "outcome_busy", "outcome_no_answer", "outcome_machine", "outcome_rejected",
@@ -43,9 +49,16 @@ COLUMNS = (
 
 
 async def report(
-    conn: AsyncConnection, *, since: int, until: int, team_id: int | None = None, group: str = "none"
+    conn: AsyncConnection,
+    *,
+    since: int,
+    until: int,
+    team_id: int | None = None,
+    group: str = "none",
+    zone: ZoneInfo | None = None,
 ) -> dict[str, Any]:
-    """`{"variants", "columns", "rows": [{column: value}], "total": {…}}`; shares are None where nothing is to divide.
+    """`{"variants", "columns", "zone", "rows": [{column: value}], "total": {…}}`; shares are None where nothing is to
+    divide. `zone`: whose days are meant by the group "day"; UTC if left out.
 
     Raises Invalid: bad_period (empty or longer than 400 days), bad_group.
     """
@@ -73,7 +86,7 @@ async def report(
         )
         tries = await _attempts(conn, [r["id"] for r in page])
         for row in page:
-            key = _key(row, group, names)
+            key = _key(row, group, names, zone)
             mine = tries.get(row["id"], ())
             found.setdefault(key, _Tally()).add(row, mine)
             total.add(row, mine)
@@ -84,6 +97,7 @@ async def report(
     return {
         "variants": dict(VARIANTS),
         "columns": list(COLUMNS),
+        "zone": "UTC" if zone is None else zone.key,
         "rows": rows if group != "none" else [],
         "total": {"group": "total", **total.data()},
     }
@@ -108,24 +122,17 @@ async def _names(conn: AsyncConnection, group: str) -> dict[int, str]:
     return {r["id"]: r["name"] for r in await read_rows(conn, select(table.c.id, table.c.name))}
 
 
-def _key(row: Mapping[str, Any], group: str, names: Mapping[int, str]) -> str:
+def _key(row: Mapping[str, Any], group: str, names: Mapping[int, str], zone: ZoneInfo | None) -> str:
     match group:
         case "team" | "owner":
             who = row[f"{group}_id"]
             return "-" if who is None else names.get(who, str(who))
         case "day":
-            return _day(row["window_start"])
+            return datetime.fromtimestamp(row["window_start"] / 1000, zone or UTC).date().isoformat()
         case "source" | "kind":
             return str(row[group])
         case _:
             return ""
-
-
-def _day(at: int) -> str:
-    """The UTC day: a report over teams of several zones needs one."""
-    from crm_core.views import iso
-
-    return str(iso(at))[:10]
 
 
 class _Tally:
@@ -148,6 +155,8 @@ class _Tally:
             n["absorbed"] += 1
         elif row["state"] == "cancelled":
             n[f"cancelled_{row['ended_by'] or 'system'}"] += 1
+            # Whoever closes a promise that is broken already does not make it whole. Its end is its last change.
+            n["cancelled_late"] += row["updated_at"] > kept_by
         elif row["escalated_at"] is not None:
             n["not_kept"] += 1
         elif row["state"] in OPEN:
@@ -171,7 +180,7 @@ class _Tally:
         n = self.n
         return {
             **n,
-            "kept_on_time_pct": _pct(n["kept_on_time"], n["kept"] + n["not_kept"]),
+            "kept_on_time_pct": _pct(n["kept_on_time"], n["kept"] + n["not_kept"] + n["cancelled_late"]),
             "attempts_per_callback": round(n["attempts_counted"] / self.tried, 3) if self.tried else None,
             "lateness_mean_ms": round(sum(self.late) / len(self.late)) if self.late else None,
             "lateness_max_ms": max(self.late, default=None),

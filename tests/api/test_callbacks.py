@@ -116,7 +116,11 @@ async def test_the_report_for_supervisors(live: Desk):
     client = await live.client("sofia")
     answer = await client.get(f"/api/v1/callbacks/report.csv?{period}")
     lines = (await answer.text()).lstrip("\ufeff").splitlines()
-    assert lines[0].startswith("group,booked,kept") and lines[-1].startswith("total,1,1,1")
+    assert lines[0].startswith("group,booked,kept") and lines[1].startswith("total,1,1,1")
+    assert any(line.startswith(("kept_on_time_pct: ", '"kept_on_time_pct: ')) for line in lines[2:])
+    days = await call(live, "sofia", "GET", f"/callbacks/report?{period}&group=day&zone=Pacific/Kiritimati")
+    assert (days["zone"], [row["group"] for row in days["rows"]]) == ("Pacific/Kiritimati", ["2026-11-24"])
+    await call(live, "sofia", "GET", f"/callbacks/report?{period}&zone=Mars/Base", 422)
 
 
 async def test_the_customers_link_moves_and_cancels_and_a_look_changes_nothing(
