@@ -22,7 +22,8 @@ from routing.calendar_ical import MAX_BYTES, read_holidays
 from routing.calendar_preview import MAX_DAYS, preview
 from routing.calendar_spec import CalendarError
 from routing.schema import calendar, calendar_version
-from routing.sla import holidays
+from routing.sla import book as books
+from routing.sla import edit, holidays, ledger
 
 routes = Routes("sla")
 
@@ -84,6 +85,16 @@ class FeedIn(In):
     url: Annotated[str, Field(min_length=8, max_length=1000)] | None
 
 
+class OrganisationHoursOut(Out):
+    calendar_id: int | None
+    name: str | None
+    zone: str
+
+
+class OrganisationHoursIn(In):
+    calendar_id: RowId | None
+
+
 class IcalQuery(Query):
     dry_run: Annotated[bool, Field(description="only say what would change")] = False
 
@@ -101,6 +112,34 @@ async def _row(conn: AsyncConnection, calendar_id: int) -> Any:
     if row is None:
         raise NotFound(f"no calendar {calendar_id}", params={"calendar_id": calendar_id})
     return row
+
+
+@routes.get("/sla/organisation")
+async def show_organisation_hours(conn: AsyncConnection) -> Annotated[Data, OrganisationHoursOut]:
+    """The organisation's own hours: of clocks whose target, policy and team name none, and the zone of reports."""
+    return await _organisation(conn)
+
+
+@routes.put("/sla/organisation", role="admin")
+async def set_organisation_hours(
+    call: Call, uow: UnitOfWork, body: OrganisationHoursIn
+) -> Annotated[Data, OrganisationHoursOut]:
+    """Choose the organisation's calendar; null: all hours count where nothing names one.
+
+    A clock that runs keeps its hours until its target changes.
+    """
+    await edit.set_default_calendar(uow, body.calendar_id, actor=call.actor.label)
+    return await _organisation(uow.conn)
+
+
+async def _organisation(conn: AsyncConnection) -> Data:
+    book = await books.load(conn)
+    chosen = book.default_calendar_id
+    return {
+        "calendar_id": chosen,
+        "name": ledger.calendar_name(book, chosen),
+        "zone": await ledger.default_zone(conn),
+    }
 
 
 @routes.get("/calendars/{id}")

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from api.layer.fields import Instant, InstantOut, OpenOut, Out, Query, RowId
 from api.layer.routes import Call, Data, Routes
 from api.resources.csv_answer import groups_of, send_rows, zone_of
-from api.resources.inquiry_shapes import ClockOut
+from api.resources.inquiry_shapes import ClockOut, PolicyRefOut
 from crm_core import sheet
 from crm_core.access import access_inquiry
 from crm_core.clock import DAY
@@ -55,6 +55,8 @@ class SegmentOut(Out):
     calendar: str | None
     zone: str
     target_ms: int | None
+    policy: Annotated[PolicyRefOut | None, Field(description="the version that promised it")]
+    priority: str | None
     counted_ms: int
     total_ms: int
     due_at: InstantOut | None

@@ -51,6 +51,11 @@ class PolicyOut(Out):
     created_at: InstantOut
 
 
+class PolicyVersionsOut(Out):
+    items: list[PolicyOut]
+    next: None
+
+
 class PolicyIn(In):
     key: Key
     name: Title
@@ -176,6 +181,23 @@ async def change_policy(
     expected = changes.pop("version", None)
     row = await edit.change_policy(uow, key, changes, expected_version=expected, actor=call.actor.label)
     return _policy(row)
+
+
+@routes.get("/sla/policies/{key}/versions")
+async def list_policy_versions(conn: AsyncConnection, key: Key) -> Annotated[Data, PolicyVersionsOut]:
+    """Every version of a policy, the newest first, also of one that is out of force: what a ledger refers to."""
+    rows = (
+        await conn.execute(
+            select(sla_policy)
+            .where(sla_policy.c.policy_key == key)
+            .order_by(sla_policy.c.version.desc())
+            .limit(200)
+        )
+    ).mappings()
+    items = [_policy(r) for r in rows]
+    if not items:
+        raise NotFound(f"no policy {key!r}", params={"key": key})
+    return {"items": items, "next": None}
 
 
 @routes.delete("/sla/policies/{key}", role="admin")

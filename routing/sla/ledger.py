@@ -137,6 +137,8 @@ def _segment_view(one: Account, piece: Segment) -> dict[str, Any]:
         "calendar": calendar_name(one.book, piece.terms.calendar_id),
         "zone": hours.spec.tz,
         "target_ms": piece.terms.target_ms,
+        "policy": views.policy_view(one.book, piece.terms.policy_id),
+        "priority": piece.terms.priority,
         "counted_ms": piece.counted_ms,
         "total_ms": piece.total_ms,
         "due_at": _iso(piece.due_at),
@@ -163,8 +165,9 @@ def header(zone: ZoneInfo) -> list[str]:
     at = zone.key
     return [
         "inquiry", "clock", "metric", "instance", "segment", "what", "why", f"start ({at})", f"end ({at})",
-        "calendar", "calendar version", "counts", "target (s)", "counted (s)", "total (s)", f"due ({at})",
-        f"in time until ({at})", f"broken ({at})", "sum agrees", f"open hours ({at})",
+        "policy", "policy version", "priority", "calendar", "calendar version", "counts", "target (s)",
+        "counted (s)", "total (s)", f"due ({at})", f"in time until ({at})", f"broken ({at})", "sum agrees",
+        f"open hours ({at})",
     ]  # fmt: skip
 
 
@@ -174,12 +177,14 @@ def sheet_rows(one: Account, zone: ZoneInfo) -> list[list[sheet.Cell]]:
     for number, piece in enumerate(one.segments, 1):
         found = ledger_cut.open_within(piece, one.clock, one.hours, MAX_OPEN + 1)
         spans = [_span(a, b, zone) for a, b in found[:MAX_OPEN]] + (["…"] if len(found) > MAX_OPEN else [])
+        policy = views.policy_view(one.book, piece.terms.policy_id) or {}
         broken = one.clock.breached_at
         here = broken is not None and piece.start <= broken < max(piece.until, piece.start + 1)
         made.append(
             [
                 one.row["inquiry_id"] + NUMBER_BASE, one.row["id"], str(one.clock.metric), one.clock.instance,
                 number, piece.what, piece.why, sheet.local(piece.start, zone), sheet.local(piece.end, zone),
+                policy.get("name"), policy.get("version"), piece.terms.priority,
                 calendar_name(one.book, piece.terms.calendar_id), piece.terms.calendar_version,
                 "working hours" if one.clock.business else "all hours",
                 sheet.seconds(piece.terms.target_ms), sheet.seconds(piece.counted_ms),

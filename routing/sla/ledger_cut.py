@@ -25,6 +25,9 @@ class Terms:
     calendar_id: int | None = None
     calendar_version: int | None = None
     target_ms: int | None = None
+    policy_id: int | None = None
+    """The row of the policy's version. None: no policy, or an entry from before ledgers named it."""
+    priority: str | None = None
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> "Terms":
@@ -33,6 +36,8 @@ class Terms:
             data.get("calendar_id"),
             data.get("calendar_version"),
             data.get("target_ms"),
+            data.get("policy_id"),
+            data.get("priority"),
         )
 
     @property

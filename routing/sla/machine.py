@@ -347,6 +347,10 @@ class _Run:
         updates = [metric for metric in UPDATE_METRICS if metric in counted]
         if human and event.public:
             self.facts = replace(self.facts, replied=True)
+            # Who is written to in a chat has been answered, accepted offer or not. A ringing call has not.
+            for clock in self.live(Metric.SPEED_OF_ANSWER):
+                if clock.state is ClockState.ACTIVE and not (clock.activated_by or "").startswith("c:"):
+                    self.put(timing.fulfil(clock, event.at, "answered", self.rules, event.ref))
             if self.facts.status is Status.NEW:
                 self.change_status(event.at, Status.OPEN, "reply")
         if counted.intersection(REPLY_METRICS) and not self.live(*REPLY_METRICS):

@@ -135,6 +135,7 @@ def circumstances(clock: Clock, owner: Mapping[str, Any], due: int | None) -> di
         "priority": clock.priority,
         "pause_reasons": list(clock.pause_reasons),
         "target_ms": clock.target_ms,
+        "policy_id": clock.policy_id,
         "business": clock.business,
         "calendar_id": clock.calendar_id,
         "calendar_version": clock.calendar_version,

@@ -1,6 +1,7 @@
 """How fast people came and how they were occupied: the reports service and handling.
 
-Service reads the speed_of_answer clocks that began in the period, by their own index. Handling reads the assignments
+Service reads the speed_of_answer clocks of chats that began in the period, by their own index, and the calls by theirs
+(`reports_calls`). Handling reads the assignments
 that touch it and the presence of their agents, by theirs. Live work is voice, chat and callbacks: while it lasts, the
 agent is busy; asynchronous work is held, not worked on without a break, and is counted apart.
 """
@@ -19,10 +20,12 @@ from routing.calendar_spec import union
 from routing.model import Channel, Presence
 from routing.schema import assignment, sla_clock, sla_event
 from routing.sla import book as books
-from routing.sla import store
+from routing.sla import reports_calls, store
 from routing.sla.clock import ClockState
 from routing.sla.reports import Numbers, Question, Table, answer
+from routing.sla.reports_calls import End
 from routing.sla.reports_promises import fact
+from routing.sla.translate import LIVE_CHANNELS as CHATS
 
 _PAGE = 500
 LIVE_CHANNELS = frozenset({Channel.VOICE.value, Channel.CHAT.value, Channel.CALLBACK.value})
@@ -37,6 +40,8 @@ SERVICE_VARIANTS = {
     "service_level_positive_pct": "(answered within T + abandoned within T) / offered",
     "service_level_answered_pct": "answered within T / answered",
     "service_level_short_removed_pct": "answered within T / (offered - short abandons)",
+    "answered, abandoned": "calls: a person picked up, or nobody did before the end, whoever hung up; chats: a person"
+    " took it or wrote, or the visitor left",
     "offered": "answered + abandoned; callbacks taken, withdrawn and still waiting ones are apart",
     "asa_s": "sum of the waits of answered contacts / answered, ring time and zero waits included",
     "wait_mean_s, wait_max_s": "of answered and abandoned contacts together",
@@ -110,7 +115,7 @@ async def service(conn: AsyncConnection, question: Question, now: int) -> dict[s
             )
             .join(inquiry, inquiry.c.id == sla_clock.c.inquiry_id)
             .where(
-                answers, sla_clock.c.activated_at < question.end,
+                answers, inquiry.c.channel.in_(sorted(CHATS)), sla_clock.c.activated_at < question.end,
                 tuple_(sla_clock.c.activated_at, sla_clock.c.id) > behind,
             )
             .order_by(sla_clock.c.activated_at, sla_clock.c.id)
@@ -121,9 +126,26 @@ async def service(conn: AsyncConnection, question: Question, now: int) -> dict[s
         for row in rows:
             _add_wait(table, row, ends.get(row["id"]))
         if len(rows) < _PAGE:
+            async for one in reports_calls.waits(conn, question.begin, question.end, now):
+                _add_call(table, one)
             extra = {"threshold_s": question.threshold_ms / 1000, "short_s": question.short_ms / 1000}
             return await answer(conn, "service", table, SERVICE_VARIANTS, now, **extra)
         behind = (rows[-1]["activated_at"], rows[-1]["id"])
+
+
+def _add_call(table: Table[Waits], one: reports_calls.CallWait) -> None:
+    for cell in table.at(one.at, one.facts):
+        match one.end:
+            case End.ANSWERED:
+                cell.answered.append(one.wait_ms)
+            case End.ABANDONED:
+                cell.abandoned.append(one.wait_ms)
+            case End.CALLBACK:
+                cell.callbacks += 1
+            case End.WAITING:
+                cell.waiting += 1
+            case End.WITHDRAWN:
+                cell.withdrawn += 1
 
 
 def _add_wait(table: Table[Waits], row: Mapping[Any, Any], end: Mapping[str, Any] | None) -> None:

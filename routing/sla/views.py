@@ -27,7 +27,6 @@ def clock_view(row: Mapping[str, Any], now: int, book: books.Book) -> dict[str, 
     clock = store.clock_of(row)
     elapsed = timing.elapsed_ms(clock, now, book.rules([clock]))
     breached = breached_at(clock, now)
-    policy = book.policies.get(clock.policy_id) if clock.policy_id is not None else None
     return {
         "id": row["id"],
         "inquiry_id": row["inquiry_id"],
@@ -51,12 +50,18 @@ def clock_view(row: Mapping[str, Any], now: int, book: books.Book) -> dict[str, 
         "priority": clock.priority,
         "policy_id": clock.policy_id,
         "policy_version": clock.policy_version,
-        "policy": None
-        if policy is None
-        else {"id": policy.id, "key": book.keys[policy.id], "version": policy.version, "name": policy.name},
+        "policy": policy_view(book, clock.policy_id),
         "calendar_id": clock.calendar_id,
         "calendar_version": clock.calendar_version,
     }
+
+
+def policy_view(book: books.Book, policy_id: int | None) -> dict[str, Any] | None:
+    """{"id", "key", "version", "name"} of one version of a policy."""
+    policy = book.policies.get(policy_id) if policy_id is not None else None
+    if policy is None:
+        return None
+    return {"id": policy.id, "key": book.keys[policy.id], "version": policy.version, "name": policy.name}
 
 
 def breached_at(clock: Clock, now: int) -> int | None:

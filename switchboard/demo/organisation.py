@@ -26,6 +26,7 @@ from crm_core.db.uow import UnitOfWork
 from crm_core.envelope import IdentityClaim, IdentityKind
 from crm_core.schema import agent, agent_skill, api_token, company, inbox, setting, team, team_member
 from routing.schema import calendar, sla_policy
+from routing.sla import edit
 from switchboard.demo.people import (
     BUREAU,
     COMPANIES,
@@ -111,6 +112,7 @@ async def ensure(db: Database, secrets: Secrets) -> bool:
         teams = await _insert_teams(uow, calendars)
         agents = await _insert_agents(uow, teams, dict(zip((s.login for s in STAFF), hashes, strict=True)))
         await _insert_policies(uow, calendars)
+        await edit.set_default_calendar(uow, calendars["Office hours"])
         await _insert_inboxes(uow, secrets, teams)
         await _insert_cards(uow, agents)
     await _ensure_flow(db)

@@ -14,6 +14,7 @@ from crm_core.schema import event, job
 from crm_core.services import Services
 from routing.schema import calendar_feed, calendar_version
 from routing.sla import edit, holidays, zones
+from routing.sla.service import LISTENERS
 from tests.api.conftest import Desk
 from tests.routing.test_calendar_ical import event as vevent
 from tests.routing.test_calendar_ical import ical
@@ -82,9 +83,11 @@ async def test_a_file_replaces_its_own_holidays_and_no_others(office: Desk) -> N
     assert now["spec"]["holidays"] == ["2025-06-09", "2025-08-24"]
     versions = (await (await anna.get("/api/v1/calendars/1/versions")).json())["items"]
     assert [v["version"] for v in versions] == [3, 2, 1]
-    for wrong in (b"", b"<html>", b"\xff\xfe"):
+    unreadable = ical(vevent("DTSTART;VALUE=DATE:20259999", "SUMMARY:broken"))
+    for wrong in (b"", b"<html>", b"\xff\xfe", ical(), unreadable):
         refused = await ada.post(path, data=wrong, headers=text)
         assert (refused.status, (await refused.json())["code"]) == (422, "bad_ical")
+    assert (await (await ada.get("/api/v1/calendars/1")).json())["version"] == 3
     assert (await ada.post("/api/v1/calendars/99/holidays", data=first, headers=text)).status == 404
 
 
@@ -154,3 +157,25 @@ async def test_another_tzdata_is_another_version(office: Desk) -> None:
     async with office.db.reading() as conn:
         jobs = (await conn.execute(select(job.c.args).where(job.c.name == edit.RECOMPUTE_JOB))).scalars()
         assert list(jobs) == [{"calendar_id": 1}]
+
+
+async def test_the_organisations_hours_are_chosen_over_the_api(desk: Desk) -> None:
+    desk.db.listeners = {kind: list(functions) for kind, functions in LISTENERS.items()}
+    async with desk.db.transaction() as uow:
+        hours = (await edit.create_calendar(uow, name="office", spec=SPEC))["id"]
+    ada, anna, sofia = await desk.client("ada"), await desk.client("anna"), await desk.client("sofia")
+    path = "/api/v1/sla/organisation"
+    assert (await sofia.put(path, json={"calendar_id": hours})).status == 403
+    assert (await ada.put(path, json={"calendar_id": 99})).status == 404
+    for wrong in ({}, {"calendar_id": "x"}, {"calendar_id": 0}):
+        assert (await ada.put(path, json=wrong)).status == 422
+    chosen = await (await ada.put(path, json={"calendar_id": hours})).json()
+    assert (chosen["calendar_id"], chosen["zone"]) == (hours, "Europe/Kyiv")
+    assert await (await anna.get(path)).json() == chosen
+    # Reports follow it, and clocks that begin from now on.
+    assert (await (await sofia.get("/api/v1/reports/backlog")).json())["zone"] == "Europe/Kyiv"
+    new = {"kind": "ticket", "subject": "My visa", "contact": {"name": "Ira"}}
+    asked = await (await anna.post("/api/v1/inquiries", json=new)).json()
+    clocks = (await (await anna.get(f"/api/v1/sla/clocks?inquiry_id={asked['id']}")).json())["items"]
+    assert {c["calendar_id"] for c in clocks} == {hours}
+    assert (await (await ada.put(path, json={"calendar_id": None})).json())["calendar_id"] is None

@@ -54,10 +54,29 @@ async def test_a_breach_is_proved_by_the_open_hours(office: Desk, clock: Any) ->
     assert [s["local"] for s in ran["open"]] == [
         "2025-06-02 12:00:00 - 13:00:00", "2025-06-02 14:00:00 - 15:20:00"]  # fmt: skip
     assert ran["breach_at"] == "2025-06-02T11:30:00.000Z"
+    assert (ran["policy"]["name"], ran["policy"]["version"], ran["priority"]) == ("Standard", 1, "normal")
     proof = shown["proof"]
     assert (proof["agrees"], proof["sum_ms"], proof["engine_ms"]) == (True, 140 * MINUTE, 140 * MINUTE)
     assert (proof["breached_at"], proof["elapsed_at_breach_ms"], proof["target_ms"], proof["cause"]) == (
         "2025-06-02T11:30:00.000Z", 90 * MINUTE, 90 * MINUTE, "deadline")  # fmt: skip
+
+
+async def test_a_ledger_says_whose_promise_held_when(office: Desk, clock: Any) -> None:
+    """A changed policy cuts the line even if its target is the same, and its versions stay readable."""
+    asked = await write(office, "help", "ira", "My visa")
+    clock.set(NOON + 10 * MINUTE)
+    ada, anna = await office.client("ada"), await office.client("anna")
+    assert (await ada.put("/api/v1/sla/policies/standard", json={"name": "Gold"})).status == 200
+    await anna.patch(f"/api/v1/inquiries/{asked['id']}", json={"priority": "high"})
+    clock.set(NOON + 20 * MINUTE)
+    shown = await (await anna.get(f"/api/v1/sla/clocks/{await first_reply(office)}/ledger")).json()
+    said = [(s["policy"]["name"], s["policy"]["version"], s["priority"]) for s in shown["segments"]]
+    assert (said[0], said[-1]) == (("Standard", 1, "normal"), ("Gold", 2, "high"))
+    assert (sum(s["counted_ms"] for s in shown["segments"]), shown["proof"]["agrees"]) == (20 * MINUTE, True)
+    versions = await (await anna.get("/api/v1/sla/policies/standard/versions")).json()
+    assert [(v["version"], v["name"], v["current"]) for v in versions["items"]] == [
+        (2, "Gold", True), (1, "Standard", False)]  # fmt: skip
+    assert (await anna.get("/api/v1/sla/policies/nobody/versions")).status == 404
 
 
 async def test_spreadsheets_name_their_zone_and_run_nothing(office: Desk, clock: Any) -> None:
@@ -71,6 +90,7 @@ async def test_spreadsheets_name_their_zone_and_run_nothing(office: Desk, clock:
     [row] = list(csv.DictReader(io.StringIO(await answer.text())))
     assert row["start (Europe/London)"] == "2025-06-02 10:00:00.000+01:00"
     assert (row["calendar"], row["counted (s)"], row["sum agrees"]) == ("'=office", "8400.0", "yes")
+    assert (row["policy"], row["policy version"], row["priority"]) == ("Standard", "1", "normal")
     assert row["broken (Europe/London)"] == "2025-06-02 12:30:00.000+01:00"
     whole = await anna.get(f"/api/v1/inquiries/{asked['id']}/ledger.csv")
     names = {r["metric"] for r in csv.DictReader(io.StringIO(await whole.text()))}

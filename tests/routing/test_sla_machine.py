@@ -127,6 +127,17 @@ def test_speed_of_answer_counts_until_a_person_takes_the_call() -> None:
     assert story.clock("speed_of_answer", 3).state == "paused"
 
 
+def test_who_is_written_to_in_a_chat_has_been_answered_and_who_rings_has_not() -> None:
+    story = Story(policy({"speed_of_answer": {"seconds": 20, "business": False, "steps": []}})).created()
+    story.happens(Enqueued(T0)).agent(0.1, public=False)
+    assert story.clock("speed_of_answer").state == "active"
+    story.agent(0.25)
+    answered = story.clock("speed_of_answer")
+    assert (answered.state, answered.cause, answered.fulfilled_at) == ("fulfilled", "answered", minutes(0.25))
+    story.happens(Enqueued(minutes(5), "c:7")).agent(6)
+    assert story.clock("speed_of_answer", 2).state == "active"
+
+
 # --- pauses ----------------------------------------------------------------------------------------------------
 
 

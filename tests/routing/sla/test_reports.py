@@ -2,16 +2,19 @@
 
 import csv
 import io
+from types import SimpleNamespace
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import select
 
+from crm_core.call_state import CallChange, Change
 from crm_core.clock import DAY, HOUR, MINUTE, from_iso
 from crm_core.db.engine import Database
 from crm_core.errors import Invalid
 from crm_core.events import DomainEvent
+from crm_core.schema import call as call_table
 from crm_core.schema import team
 from crm_core.sheet import lines
 from routing.schema import assignment, work_item
@@ -150,6 +153,52 @@ async def test_service_levels_of_chats_with_their_variants(db: Database, clock: 
     assert "abandons ignored" in shown["variants"]["service_level_pct"]
     [row] = shown["rows"]
     assert row["start"] == "2025-06-02T07:00:00.000Z"
+
+
+async def test_calls_are_counted_by_themselves_with_or_without_a_request(db: Database, clock: Any) -> None:
+    """Calls that somebody answers at once open no request and have no clock; they are most of a call centre's day."""
+    office = await Office.open(db, clock, channel="telephony")
+    ticket = await opened(office, 0, user="a")
+    said = [
+        ("answered", 10, 70, "answered", {}), ("answered", 50, 90, "answered", {}),
+        ("gave up", None, 30, "abandoned", {}), ("in a moment", None, 3, "abandoned", {}),
+        ("keeps his place", None, 40, "abandoned", {"callback_id": 1}), ("silent", None, 300, "unknown", {}),
+        ("rings", None, None, None, {}), ("out", 5, 60, "answered", {}),
+    ]  # fmt: skip
+    async with db.transaction() as uow:
+        for n, (key, after, over, disposition, data) in enumerate(said):
+            await uow.insert(
+                call_table,
+                {
+                    "inbox_id": office.inbox["id"], "call_key": f"{key} {n}", "from_number": "+380501234567",
+                    "direction": "outbound" if key == "out" else "inbound", "disposition": disposition, "data": data,
+                    "state": "ringing" if over is None else "ended", "started_at": T0, "finalized": over is not None,
+                    "answered_at": None if after is None else T0 + after * 1000, "agent_id": None,
+                    "ended_at": None if over is None else T0 + over * 1000, "created_at": T0, "updated_at": T0,
+                    # The same call's clock must not count it again.
+                    "inquiry_id": ticket if n == 0 else None,
+                },
+            )  # fmt: skip
+        await uow.emit(
+            DomainEvent(
+                kind="call.updated", subject_kind="call", subject_id=1, inquiry_id=ticket,
+                context={
+                    "call": {"id": 1, "direction": "inbound", "state": "ringing", "data": {}},
+                    "state": SimpleNamespace(missed=False), "inquiry": {"id": ticket},
+                    "changes": [CallChange(kind=Change.RINGING, at=uow.now)],
+                },
+            )
+        )  # fmt: skip
+    office.move(10)
+    shown = await report(office, reports_queue.service, ask(by=("channel", "team"), threshold_ms=20_000))
+    [row] = shown["rows"]
+    assert (row["channel"], row["team"]) == ("telephony", {"id": office.team_id, "name": "Support"})
+    assert (row["offered"], row["answered"], row["abandoned"], row["abandoned_short"]) == (4, 2, 2, 1)
+    assert (row["callbacks_taken"], row["withdrawn"], row["still_waiting"]) == (1, 1, 1)
+    assert (row["asa_s"], row["wait_max_s"]) == (30, 50)
+    assert row["service_level_pct"] == pytest.approx(100 / 3)
+    early = await report(office, reports_queue.service, ask(begin=T0 + 1, threshold_ms=20_000))
+    assert early["total"]["offered"] == 0
 
 
 async def test_busy_time_counts_two_chats_at_once_as_one(office: Office) -> None:
