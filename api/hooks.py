@@ -32,6 +32,7 @@ from channels.contract import (
 )
 from crm_core import inbound_rows
 from crm_core.clock import SECOND
+from crm_core.envelope import CallEvent
 from crm_core.errors import NotFound, RateLimited
 from crm_core.services import Services
 from routing import expected_wait
@@ -188,8 +189,7 @@ class _Hook:
                 now = self.services.clock.now_ms()
                 found = await where_to_send_call(conn, asked, self.inbox, now=now)
                 if found is None:
-                    key = asked.call.call_id if asked.call is not None else ""
-                    return CallDecision(wait=await self._wait(conn, key, now))
+                    return CallDecision(wait=await self._wait(conn, asked.call, now))
         except Exception as error:
             # The call rings on without us; it must not end because a query was slow.
             log.warning("call_not_directed", inbox_id=self.inbox.id, error=type(error).__name__)
@@ -203,9 +203,10 @@ class _Hook:
             vip=found.vip,
         )
 
-    async def _wait(self, conn: AsyncConnection, call_key: str, now: int) -> CallWait:
+    async def _wait(self, conn: AsyncConnection, asked: CallEvent | None, now: int) -> CallWait:
         """What a caller may be told whom nobody can take now."""
-        wait = await expected_wait.for_caller(conn, self.inbox.id, call_key, now)
+        key, number = (asked.call_id, asked.from_number) if asked is not None else ("", None)
+        wait = await expected_wait.for_caller(conn, self.inbox.id, key, now, number=number)
         return CallWait(
             text=wait_text(wait, self.inbox.language),
             position=wait.position,

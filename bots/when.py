@@ -24,6 +24,8 @@ _DAY_WORDS = (
     (("післязавтра", "послезавтра", "day after tomorrow"), 2),
     (("завтра", "tomorrow", "tmrw"), 1),
     (("сьогодні", "сегодня", "today", "tonight"), 0),
+    # Over already: asked again, instead of reading the hour alone as tomorrow's.
+    (("вчора", "вчера", "yesterday"), -1),
 )
 _WEEKDAYS = (
     ("понеділ", "понедельник", "monday", "mon", "пн"), ("вівтор", "вторник", "tuesday", "tue", "вт"),

@@ -17,7 +17,16 @@ from crm_core.db.uow import read_row
 from crm_core.schema import agent, call, inbox, team_member
 from routing import handle_time, store
 from routing.model import Channel, Item, ItemState
-from routing.schema import agent_lane, agent_slot, agent_state, assignment, lane, queue_entry, work_item
+from routing.schema import (
+    agent_lane,
+    agent_slot,
+    agent_state,
+    assignment,
+    callback,
+    lane,
+    queue_entry,
+    work_item,
+)
 from routing.settings import ChannelSettings, TeamSettings
 from routing.wait_model import Facts, Staff, Wait, expected
 
@@ -69,10 +78,34 @@ async def estimate(
     )
 
 
-async def for_caller(conn: AsyncConnection, inbox_id: int, call_key: str, now: int) -> Wait:
-    """The wait of a caller of an inbox's number, who is not ahead of himself."""
+async def for_caller(
+    conn: AsyncConnection, inbox_id: int, call_key: str, now: int, *, number: str | None = None
+) -> Wait:
+    """The wait of a caller of an inbox's number, who is not ahead of himself. Who kept his place for a callback and
+    calls again (`number`, E.164) takes it over, and is told the wait of that place.
+    """
+    place = None if number is None else await _kept_place(conn, number)
+    if place is not None:
+        return await for_item(conn, place, now)
     team_id = await conn.scalar(select(inbox.c.team_id).where(inbox.c.id == inbox_id))
     return await estimate(conn, team_id, Channel.VOICE, now, besides=(inbox_id, call_key))
+
+
+async def _kept_place(conn: AsyncConnection, number: str) -> Item | None:
+    row = await read_row(
+        conn,
+        select(work_item)
+        .join(callback, callback.c.id == work_item.c.source_id)
+        .where(
+            work_item.c.source_kind == "callback",
+            work_item.c.state == ItemState.WAITING,
+            callback.c.phone == number,
+            callback.c.kind == "hold",
+            callback.c.state == "due",
+        )
+        .limit(1),
+    )
+    return None if row is None else Item.from_row(row)
 
 
 async def for_item(conn: AsyncConnection, item: Item, now: int) -> Wait:

@@ -1,15 +1,15 @@
 """Keeping one's place in the queue, and what the customer's own word does to promises."""
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from crm_core import calls
 from crm_core.clock import HOUR, MINUTE, SECOND
 from crm_core.db.engine import Database
 from crm_core.errors import Conflict
 from crm_core.events import DomainEvent
-from crm_core.schema import contact, inquiry
-from routing import callbacks
+from crm_core.schema import contact, inbox, inquiry
+from routing import callbacks, expected_wait
 from routing.callbacks import check
 from routing.schema import callback, sla_clock, sla_policy, work_item
 from tests.conftest import MovableClock
@@ -307,3 +307,24 @@ async def test_a_waiting_caller_who_presses_later_at_once_keeps_his_place_too(
     assert place["next_attempt_at"] == MONDAY_NOON + 21 * MINUTE
     await no_drop(db)
     await check_invariants(db)
+
+
+async def test_who_kept_a_place_and_calls_again_is_told_of_that_place(
+    db: Database, clock: MovableClock
+) -> None:
+    box = await a_pbx(db, connect_url="http://127.0.0.1:1/connect")
+    team_id = await a_team(db)
+    async with db.transaction() as uow:
+        await uow.execute(update(inbox).values(team_id=team_id))
+    first, second = "+380501110001", "+380501110002"
+    await says(db, box, "first", "first", "ringing", queue="main", number=first)
+    clock.advance(MINUTE)
+    await says(db, box, "second", "second", "ringing", queue="main", number=second)
+    await says(db, box, "first", "first", "note", request="callback", number=first)
+    await says(db, box, "first", "first", "ended", disposition="abandoned", final=True, number=first)
+    async with db.reading() as conn:
+        again = await expected_wait.for_caller(conn, box["id"], "again", clock.now_ms(), number=first)
+        stranger = await expected_wait.for_caller(
+            conn, box["id"], "new", clock.now_ms(), number="+380501110003"
+        )
+    assert (again.position, stranger.position) == (1, 3)
