@@ -144,8 +144,13 @@ async def step(uow: UnitOfWork, row: dict[str, Any]) -> None:
 
 
 def taken_by(links: list[dict[str, Any]] | None, agent_id: int) -> list[dict[str, Any]] | None:
-    """The chain with the one who took it marked; somebody of the team is added at its end."""
-    marked = [dict(link) for link in links or ()]
+    """The chain with the one who took it marked; somebody of the team is added at its end. Who was asked did not."""
+    marked = [
+        {**link, "result": "not_taken"}
+        if link["result"] == "asked" and link["agent_id"] != agent_id
+        else dict(link)
+        for link in links or ()
+    ]
     for link in marked:
         if link["agent_id"] == agent_id:
             link["result"] = "took"

@@ -10,7 +10,7 @@ from crm_core.db.engine import Database
 from crm_core.errors import Conflict
 from crm_core.schema import job, team
 from routing import callbacks, offers
-from routing.callbacks import check, pacing
+from routing.callbacks import chain, check, pacing
 from routing.callbacks.settings import DEFAULTS
 from routing.explain_text import decision_text
 from routing.schema import calendar, callback_attempt, decision, work_item
@@ -316,3 +316,15 @@ async def test_a_number_rings_once_whoever_asks(db: Database) -> None:
         "dialling", "scheduled"
     }  # fmt: skip
     assert "callback.dialled" in await kinds(db)
+
+
+def test_who_was_asked_while_another_took_it_did_not_take_it() -> None:
+    asked = {"agent_id": 3, "role": "owner", "from": 1, "until": 2, "result": "asked"}
+    links = chain.taken_by([asked], 4)
+    assert links is not None
+    assert [(x["agent_id"], x["role"], x["result"]) for x in links] == [
+        (3, "owner", "not_taken"),
+        (4, "team", "took"),
+    ]
+    again = chain.taken_by([asked], 3)
+    assert again == [{**asked, "result": "took"}]
