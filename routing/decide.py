@@ -103,7 +103,7 @@ def place(
         return Placement(
             step=plan[no], entered_at=entered_at, park_until=hours.next_open, park_reason="after_hours"
         )
-    by_id = {a.agent_id: a for a in agents}
+    by_id = {a.agent_id: a for a in agents} if any(s.personal for s in plan) else {}
     left: list[Left] = []
     while True:
         step = plan[no]
@@ -148,19 +148,23 @@ def filtered(
     """The hard filter over all agents given. Membership of the step's lanes was decided when they were
     interned.
     """
-    rules = settings.channel(item.channel)
-    wanted = step.signatures
+    channel = item.channel
+    rules = settings.channel(channel)
+    weight, wanted = rules.weight, step.signatures
     longer = _lanes_of_longer_waits(item, step, settings, loads)
+    #: whether anything can be between one agent and this item; mostly nothing is
+    personal = bool(item.excluded) or settings.enforce_shifts or item.kind == "lead"
     eligible: list[AgentView] = []
     rejected: list[Rejected] = []
     for agent in agents:
-        reason = availability_failure(agent, item.channel, rules.weight, rules, now)
-        mine = agent.lanes & wanted
-        if reason is None and not mine:
-            reason = lane_failure(agent, step.lanes) or Reason.NOT_IN_TEAM
-        if reason is None and mine <= longer:
-            reason = Reason.OVERFLOW_NOT_SHORTER
+        reason = availability_failure(agent, channel, weight, rules, now)
         if reason is None:
+            mine = agent.lanes & wanted
+            if not mine:
+                reason = lane_failure(agent, step.lanes) or Reason.NOT_IN_TEAM
+            elif longer and mine <= longer:
+                reason = Reason.OVERFLOW_NOT_SHORTER
+        if reason is None and personal:
             reason = personal_failure(item, agent, settings, now)
         if reason is None:
             eligible.append(agent)

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from routing.model import AgentView, Item, LaneSpec, Presence, Reason
 from routing.settings import ChannelSettings
 
+_ONLINE = Presence.ONLINE.value
 _ABSENT = {
     Presence.OFFLINE: Reason.OFFLINE,
     Presence.AWAY_REASSIGN: Reason.OFFLINE,
@@ -22,7 +23,7 @@ def availability_failure(
     agent: AgentView, channel: str, weight: int, rules: ChannelSettings, now: int
 ) -> Reason | None:
     """The first reason why this agent can take nothing of this channel and weight now, or None."""
-    if agent.presence != Presence.ONLINE:
+    if agent.presence != _ONLINE:
         return _ABSENT.get(Presence(agent.presence), Reason.OFFLINE)
     if not agent.routable or agent.lease_until is None or agent.lease_until <= now:
         return Reason.NO_LEASE
@@ -39,13 +40,13 @@ def availability_failure(
 
 def blocking_load(agent: AgentView, rules: ChannelSettings) -> int:
     """The weight held in channels that a channel with these rules may not interrupt."""
-    blocking = 0
+    blocking, interrupts, up_to = 0, rules.interrupts, rules.interrupts_up_to
     for name, slot in agent.slots.items():
-        if name in rules.interrupts:
+        if not (load := slot.load) or name in interrupts:
             continue
-        blocking += slot.load
-        if slot.used > 0 and (free := rules.interrupts_up_to.get(name, 0)):
-            blocking -= slot.load * min(free, slot.used) // slot.used
+        blocking += load
+        if up_to and slot.used > 0 and (free := up_to.get(name, 0)):
+            blocking -= load * min(free, slot.used) // slot.used
     return blocking
 
 

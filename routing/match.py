@@ -346,7 +346,7 @@ async def _pull_one(uow: UnitOfWork, agent: AgentView, trigger: str, choice: _Ch
 
 def _with_one_more(agent: AgentView, channel: str, team: TeamContext, now: int) -> AgentView:
     rules, slot = team.settings.channel(channel), agent.slots[channel]
-    more = replace(slot, used=slot.used + 1, load=slot.load + rules.weight)
+    more = slot._replace(used=slot.used + 1, load=slot.load + rules.weight)
     return replace(
         agent,
         slots={**agent.slots, channel: more},

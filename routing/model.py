@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from hashlib import blake2b
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from sqlalchemy import RowMapping
 
@@ -130,8 +130,7 @@ class LaneSpec:
         return f"{text[: MAX_SIGNATURE - 33]}#{blake2b(text.encode(), digest_size=16).hexdigest()}"
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(NamedTuple):
     """An agent's capacity in one channel. `load` is the weight held by it."""
 
     maximum: int
@@ -219,12 +218,15 @@ class Item:
 
     @classmethod
     def from_row(cls, row: RowLike) -> Self:
-        values = {f.name: row[f.name] for f in fields(cls)}
+        item = object.__new__(cls)
+        values = item.__dict__
+        for name in _ITEM_NAMES:
+            values[name] = row[name]
         values["requirements"] = Requirements.from_data(row["requirements"])
         values["teams_seen"] = tuple(row["teams_seen"])
         values["added_teams"] = tuple(row["added_teams"])
         values["excluded"] = {int(k): int(v) for k, v in row["excluded"].items()}
-        return cls(**values)
+        return item
 
     def as_values(self) -> dict[str, Any]:
         """The columns of the row, without its id."""
@@ -255,7 +257,8 @@ class Item:
         return self.state in LIVE
 
 
-_ITEM_FIELDS = frozenset(f.name for f in fields(Item))
+_ITEM_NAMES = tuple(f.name for f in fields(Item))
+_ITEM_FIELDS = frozenset(_ITEM_NAMES)
 
 
 def evolve(item: Item, /, **changes: Any) -> Item:

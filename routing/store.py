@@ -365,11 +365,17 @@ async def candidates(
     )  # fmt: skip
     found = []
     for row in rows:
-        level_of = (row["skills"] or {}).get
-        mine = (s for lane_id in row["lanes"] for s in signatures[lane_id])
-        fit = frozenset(s for s in mine if all(level_of(k, 0) >= level for k, level in asked.get(s, ())))
+        levels = row["skills"] or {}
+        fit = []
+        for lane_id in row["lanes"]:
+            for signature in signatures[lane_id]:
+                for skill, level in asked.get(signature, ()):
+                    if levels.get(skill, 0) < level:
+                        break
+                else:
+                    fit.append(signature)
         if fit:
-            found.append(_view(row, now, fit))
+            found.append(_view(row, now, frozenset(fit)))
     return found
 
 
