@@ -215,7 +215,8 @@ async def _to_team(
     note: str | None,
     force: bool,
 ) -> Item:
-    if await uow.scalar(select(team.c.id).where(team.c.id == team_id, team.c.active)) is None:
+    name = await uow.scalar(select(team.c.name).where(team.c.id == team_id, team.c.active))
+    if name is None:
         raise NotFound(f"no team {team_id}", params={"team_id": team_id})
     if item is not None and not force:
         asking.check_teams(item, team_id)
@@ -224,7 +225,14 @@ async def _to_team(
     if item is None:
         return await items.enqueue_inquiry(uow, after_row, trigger="transfer")
     await items.record_people(
-        uow, item, cause="transfer", outcome="requeued", agent_id=None, by=actor, note=note
+        uow,
+        item,
+        cause="transfer",
+        outcome="requeued",
+        agent_id=None,
+        by=actor,
+        note=note,
+        team=(team_id, name),
     )
     held = await store.holdings(uow, item)
     event = machine.Requeued(held=held, cause="transfer", exclude=item.owner_id, team_id=team_id)

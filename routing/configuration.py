@@ -16,7 +16,7 @@ from crm_core.errors import Conflict, NotFound
 from crm_core.events import DomainEvent
 from crm_core.schema import agent, agent_skill, team, team_member
 from routing import store
-from routing.configuration_values import Change, compare, touches_capacity
+from routing.configuration_values import Change, compare, touches_capacity, unknown_key
 from routing.schema import routing_rollout, routing_version
 from routing.settings import TeamSettings, parse
 from routing.settings_fields import SettingsError
@@ -44,6 +44,8 @@ async def check(conn: AsyncConnection, team_id: int, data: Any) -> TeamSettings:
         SettingsError: 422, naming the wrong field.
     """
     settings = parse(data)
+    if (strange := unknown_key(data)) is not None:
+        raise SettingsError(strange, "is no setting")
     named = {f"overflow.{i}": other for i, other in enumerate(settings.overflow)}
     if settings.on_call_team is not None:
         named["on_call.team"] = settings.on_call_team

@@ -10,7 +10,7 @@ from typing import Any
 from crm_core.clock import SECOND
 from crm_core.languages import spoken
 from routing.configuration_words import SAID, TITLES, VALUES
-from routing.settings import DEFAULTS, TeamSettings
+from routing.settings import DEFAULTS, StepSettings, TeamSettings
 from routing.settings_fields import Share
 
 #: settings whose name in the JSON is not that of the field
@@ -26,6 +26,10 @@ _PERCENT = ("vip_steps",)
 _WHEN = ("sticky_wait", "at")
 #: no setting: the counter of edits
 _OUTSIDE = ("version",)
+#: read by others, or by nobody
+_ELSEWHERE = (*_OUTSIDE, "callbacks")
+#: tables whose keys are agents or channels
+_TABLES = ("leads.weights", "leads.caps", ".interrupts_up_to", ".boosts_s")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +61,31 @@ def values_of(settings: TeamSettings) -> dict[str, Any]:
     found: dict[str, Any] = {}
     _collect(settings, "", found)
     return {path: value for path, value in found.items() if path not in _OUTSIDE}
+
+
+def unknown_key(data: Mapping[str, Any]) -> str | None:
+    """The path of the first key that says nothing (a typing error), None if every key is a setting.
+
+    Stored settings are not asked: what an older version knew must not stop routing.
+    """
+    known = set(values_of(DEFAULTS))
+
+    def walk(raw: Mapping[str, Any], path: str) -> str | None:
+        for key, value in raw.items():
+            here = _join(path, str(key))
+            if here in known or here in _ELSEWHERE or here.endswith(_TABLES):
+                continue
+            if not any(k.startswith(f"{here}.") for k in known):
+                return here
+            if isinstance(value, Mapping) and (found := walk(value, here)) is not None:
+                return found
+        return None
+
+    parts = {field.name for field in fields(StepSettings)}
+    for i, step in enumerate(data.get("steps") or ()):
+        if strange := sorted(set(step) - parts):
+            return f"steps.{i}.{strange[0]}"
+    return walk(data, "")
 
 
 def marked(settings: TeamSettings) -> list[dict[str, Any]]:

@@ -30,11 +30,11 @@ def availability_failure(
     slot = agent.slots.get(channel)
     if slot is None or slot.maximum == 0:
         return Reason.CHANNEL_OFF
+    wrapping = agent.wrapup_until is not None and agent.wrapup_until > now
     if slot.used >= slot.maximum:
-        wrapping = agent.wrapup_until is not None and agent.wrapup_until > now
         return Reason.WRAPUP if wrapping else Reason.NO_CAPACITY
     if blocking_load(agent, rules) + weight > agent.load_max:
-        return Reason.INTERRUPTED_BY_NOTHING
+        return Reason.WRAPUP if wrapping else Reason.INTERRUPTED_BY_NOTHING
     return None
 
 
@@ -65,6 +65,22 @@ def lane_failure(agent: AgentView, lanes: Iterable[LaneSpec]) -> Reason | None:
             return None
         nearest = failure
     return nearest
+
+
+def lacking(agent: AgentView, lanes: Iterable[LaneSpec]) -> tuple[str, int | None, int] | None:
+    """What stands behind a skill's failure of `lane_failure`: the skill, his level of it (None: none), the level
+    asked for.
+    """
+    found: tuple[str, int | None, int] | None = None
+    for lane in lanes:
+        if lane.agent_id is not None or (lane.team_id is not None and lane.team_id not in agent.teams):
+            continue
+        for skill, level in lane.requirements:
+            have = agent.skills.get(skill)
+            if have is None or have < level:
+                found = (skill, have, level)
+                break
+    return found
 
 
 def skill_failure(agent: AgentView, requirements: Iterable[tuple[str, int]]) -> Reason | None:

@@ -114,7 +114,11 @@ async def for_item(conn: AsyncConnection, item: Item, now: int) -> Wait:
     """
     context = await store.team_context(conn, item.team_id)
     mine = select(queue_entry.c.lane_id).where(queue_entry.c.item_id == item.id)
-    who = select(agent_lane.c.agent_id).where(agent_lane.c.lane_id.in_(mine))
+    # Who declined or missed it a short while ago is not asked, however free he is.
+    left_out = [agent_id for agent_id in item.excluded if item.excludes(agent_id, now)]
+    who = select(agent_lane.c.agent_id).where(
+        agent_lane.c.lane_id.in_(mine), agent_lane.c.agent_id.not_in(left_out)
+    )
     near = select(agent_state.c.agent_id).where(agent_state.c.agent_id.in_(who), agent_state.c.routable)
     of_near = (
         select(agent_lane.c.lane_id)

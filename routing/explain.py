@@ -12,8 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from crm_core.db.uow import Row, read_row, read_rows
 from crm_core.errors import NotFound
 from crm_core.schema import agent, inquiry
-from crm_core.views import iso
-from routing.explain_text import decision_text, offer_text, state_text
+from crm_core.views import NUMBER_BASE, iso
+from routing.explain_text import decision_text, merged_text, offer_text, state_text
 from routing.explain_waiting import waiting_view
 from routing.model import QUEUED, Item
 from routing.schema import assignment, decision, offer, work_item
@@ -21,6 +21,8 @@ from routing.schema import assignment, decision, offer, work_item
 #: decisions and offers shown, newest last
 MAX_DECISIONS = 20
 MAX_OFFERS = 20
+#: what it waited for once is no news of what is over
+_UNDECIDED = ("waits", "parked", "requeued")
 
 
 async def why(
@@ -38,11 +40,12 @@ async def why(
     Raises:
         NotFound: no such inquiry.
     """
-    if await read_row(conn, select(inquiry.c.id).where(inquiry.c.id == inquiry_id)) is None:
+    known = await read_row(conn, select(inquiry.c.merged_into_id).where(inquiry.c.id == inquiry_id))
+    if known is None:
         raise NotFound(f"no inquiry {inquiry_id}", params={"inquiry_id": inquiry_id})
     row = await _newest(conn, "inquiry", inquiry_id)
     stored = await _decisions(conn, decision.c.inquiry_id == inquiry_id)
-    return await _story(conn, row, stored, language, now)
+    return await _story(conn, row, stored, language, now, merged_into=known["merged_into_id"])
 
 
 async def why_source(
@@ -66,7 +69,13 @@ async def why_item(
 
 
 async def _story(
-    conn: AsyncConnection, row: Row | None, stored: list[Row], language: str, now: int | None
+    conn: AsyncConnection,
+    row: Row | None,
+    stored: list[Row],
+    language: str,
+    now: int | None,
+    *,
+    merged_into: int | None = None,
 ) -> dict[str, Any]:
     decisions = [_decision(d, language) for d in stored]
     if row is None:
@@ -78,19 +87,26 @@ async def _story(
     at = now if now is not None else (stored[-1]["at"] if stored else item.ready_at)
     placed_by = stored[-1]["rule_version"] if stored else None
     waiting = None
+    offers = await _offers(conn, item.id, language, at)
     if item.state in QUEUED:
-        waiting = await waiting_view(conn, item, language, at, placed_by=placed_by)
+        offered = {o["agent"]["id"]: o["text"] for o in offers if o["state"] == "open"}
+        waiting = await waiting_view(conn, item, language, at, placed_by=placed_by, offered=offered)
     text = state_text(item.state, language)
     if waiting is not None:
         text = f"{text} {waiting['text']}"
-    elif decisions:
-        text = f"{text} {decisions[-1]['text']}"
+    elif merged_into is not None:
+        text = f"{text} {merged_text(merged_into + NUMBER_BASE, language)}"
+    elif decisions and decisions[-1]["outcome"] not in _UNDECIDED:
+        # Of several who were asked, the decision does not know who was first.
+        several = decisions[-1]["outcome"] == "broadcast"
+        first = [o["text"] for o in offers if several and o["state"] == "accepted"]
+        text = " ".join([text, *first[-1:], decisions[-1]["text"]])
     return {
         "state": item.state,
         "text": text,
         "item_id": item.id,
         "decisions": decisions,
-        "offers": await _offers(conn, item.id, language, at),
+        "offers": offers,
         "assignment": await _assignment(conn, item),
         "waiting": waiting,
     }

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from crm_core.languages import spoken
-from routing.explain_words import LANGUAGE_NAMES, REASONS, TEXTS
+from routing.explain_words import LANGUAGE_NAMES, LANGUAGE_TITLES, REASONS, TEXTS
 from routing.model import Item, Reason
+
+_PERSONAL = ("manager", "sticky", "directed")
 
 
 def decision_text(why: Mapping[str, Any], language: str) -> str:
@@ -17,7 +19,7 @@ def decision_text(why: Mapping[str, Any], language: str) -> str:
     if why.get("by"):
         return _by_people(why, winner, say)
     if winner:
-        parts = [_winner(why, winner, say)]
+        parts = [_winner(why, winner, say), say(f"asked_{_scope(why)}")]
         if several := why.get("broadcast"):
             parts.append(say("broadcast", n=len(several)))
         runner = why.get("runner_up")
@@ -33,13 +35,20 @@ def decision_text(why: Mapping[str, Any], language: str) -> str:
         parts = [say(f"waits_{_scope(why)}")]
         if not why.get("considered"):
             parts.append(say("nobody"))
+        told = (why.get("manager") or {}).get("agent_id")
         parts += [
-            f"{name}: {reason_text(code, say.language)}." for _, name, code in why.get("rejected", ())[:3]
+            f"{name}: {reason_text(code, say.language)}."
+            for agent_id, name, code in why.get("rejected", ())[:3]
+            # A ring of one person asks no team: that others are not asked says nothing.
+            if agent_id != told and not (code == Reason.NOT_IN_TEAM and _scope(why) in _PERSONAL)
         ]
+    parts.insert(0, say(f"since_{why.get('trigger')}"))
     parts += _manager(why, winner, say)
     if near := why.get("steady"):
         parts.append(say("steady", skill=skill_name(near, say.language)))
-    parts += [say("dropped", skill=skill_name(s, say.language)) for s in why.get("dropped", ())]
+    for skill in why.get("dropped", ()):
+        key = "dropped_language" if skill.startswith("lang:") else "dropped"
+        parts.append(say(key, skill=skill_name(skill, say.language)))
     return " ".join(p for p in parts if p)
 
 
@@ -47,6 +56,15 @@ def reason_text(code: str, language: str) -> str:
     """Why an agent may not have it."""
     texts = REASONS[spoken(language)]
     return texts.get(code, texts[Reason.OFFLINE])
+
+
+def lack_text(code: str, skill: str, have: int | None, wanted: int, language: str) -> str:
+    """The reason with the skill that it is about, such as «… below the level asked for: visa (2 < 3)»."""
+    known = spoken(language)
+    space, _, name = skill.partition(":")
+    named = LANGUAGE_TITLES[known].get(name, name) if space == "lang" else name or skill
+    level = f"{wanted}" if have is None else f"{have} < {wanted}"
+    return f"{reason_text(code, known)}: {named} ({level})"
 
 
 def waiting_text(scope: str, widens_in_ms: int | None, language: str, *, steady: str | None = None) -> str:
@@ -95,7 +113,8 @@ def key_texts(item: Item, now: int, language: str) -> list[dict[str, Any]]:
     parts = item.order_parts
     target = int(parts.get("target_at", item.order_key))
     metric = "sla" if parts.get("metric") == "sla" else "max_wait"
-    found = [{"code": metric, "ms": target - now, "text": say(f"key_{metric}", when=say.when(target - now))}]
+    name = f"key_{metric}" if target >= now else f"key_{metric}_past"
+    found = [{"code": metric, "ms": target - now, "text": say(name, when=say.when(target - now))}]
     boost, vip = int(parts.get("boost_ms", 0)), int(parts.get("vip_boost_ms", 0))
     if boost:
         text = say(
@@ -118,6 +137,11 @@ def offer_text(name: str, state: str, reason: str | None, left_ms: int, language
     if because:
         return f"{text[:-1]} ({because})."
     return f"{text} «{reason}»" if reason and state == "declined" else text
+
+
+def merged_text(number: int, language: str) -> str:
+    """Into which inquiry it went up."""
+    return _Speaker(language)("merged_into", number=number)
 
 
 def state_text(state: str, language: str) -> str:
@@ -148,8 +172,10 @@ class _Speaker:
         seconds = max(ms // 1000, 0)
         if seconds < 90:
             return self("seconds", n=seconds)
-        if seconds < 5400:
+        if seconds < 5400 and seconds != 3600:
             return self("minutes", n=seconds // 60)
+        if seconds < 36_000 and (minutes := seconds % 3600 // 60):
+            return self("hours_minutes", h=seconds // 3600, n=minutes)
         if seconds < 172_800:
             return self("hours", n=seconds // 3600)
         return self("days", n=seconds // 86_400)
@@ -207,6 +233,9 @@ def _manager(why: Mapping[str, Any], winner: Mapping[str, Any] | None, say: _Spe
 
 def _by_people(why: Mapping[str, Any], winner: Mapping[str, Any] | None, say: _Speaker) -> str:
     key = f"by_{why['trigger']}"
+    if key == "by_transfer" and not winner:
+        key = "by_transfer_team" if why.get("team") else ""
+        winner = why.get("team")
     text = say(key, name=(winner or {}).get("name") or "") or say(
         "by_hand_given" if winner else "by_hand_returned", name=(winner or {}).get("name") or ""
     )

@@ -2,6 +2,7 @@
 what it is, when more people are asked. Runs the deciding code without writing.
 """
 
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,18 +12,19 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from crm_core.db.uow import read_rows
 from crm_core.schema import team_member
 from crm_core.views import NUMBER_BASE, iso
-from routing import decide, expected_wait, lanes, lead_counts, steps, store
+from routing import decide, eligibility, expected_wait, lanes, lead_counts, steps, store
 from routing.configuration_rollout import progress
 from routing.explain_text import (
     ahead_text,
     broadcast_text,
     key_texts,
+    lack_text,
     parked_text,
     reason_text,
     ring_text,
     waiting_text,
 )
-from routing.model import AgentView, Item, ItemState
+from routing.model import AgentView, Item, ItemState, Reason
 from routing.schema import queue_entry, work_item
 from routing.steps import Step
 from routing.store import TeamContext
@@ -32,32 +34,42 @@ from routing.wait_text import wait_text
 MAX_AGENTS = 30
 MAX_JUDGED = 60
 MAX_AHEAD = 5
+_SKILLS = (Reason.SKILL_MISSING, Reason.SKILL_LEVEL)
 
 
 async def waiting_view(
-    conn: AsyncConnection, item: Item, language: str, now: int, *, placed_by: int | None
+    conn: AsyncConnection,
+    item: Item,
+    language: str,
+    now: int,
+    *,
+    placed_by: int | None,
+    offered: Mapping[int, str],
 ) -> dict[str, Any]:
     """Everything about a queued item; all codes stable, `text` for people.
 
-    `placed_by`: the settings' version of its last decision.
+    `placed_by`: the settings' version of its last decision. `offered`: who has an open offer of it, and the words
+    for that.
 
     Returns:
         {"text", "step" {no, of, scope, entered_at}, "rings" [{no, scope, opens_at, state, agent_id, text}],
         "window" {agent, scope, until} | None, "widens_at", "parked_until", "parked_reason", "order_key",
         "order_parts", "key" [{code, ms, text}], "waited_ms", "ahead" {count, capped, position, items, text},
-        "expected" see wait_model, "agents" [{agent, reason, text}], "agents_looked_at", "rounds" {refused,
+        "expected" see wait_model, "agents" [{agent, reason, text, lacks}], "agents_looked_at", "rounds" {refused,
         broadcasts, text}, "config" {in_force, placed_by, rollout}}
     """
     team = await store.team_context(conn, item.team_id)
     plan = steps.plan(item, team.settings)
     step = plan[min(item.step_no, len(plan) - 1)]
     agents = await _agents(conn, item, team, plan, now)
-    shown = await _judged(conn, item, step, team, agents, now, language)
+    shown = await _judged(conn, item, step, team, agents, now, language, offered=offered)
     widens = item.next_step_at if item.state == ItemState.WAITING else None
     wait = await expected_wait.for_item(conn, item, now)
     names = {a.agent_id: a.name for a in agents}
     if item.state == ItemState.PARKED:
         text = parked_text(item.parked_reason, None if item.wake_at is None else item.wake_at - now, language)
+    elif offered:
+        text = " ".join(offered.values())
     else:
         left = None if widens is None else widens - now
         text = waiting_text(step.scope, left, language, steady=step.steady)
@@ -69,7 +81,7 @@ async def waiting_view(
             "scope": step.scope,
             "entered_at": iso(item.step_entered_at),
         },
-        "rings": [_ring(s, step, item, names, language) for s in plan],
+        "rings": [_ring(s, step, item, names, language, now=now) for s in plan],
         "window": _window(step, item, names),
         "text": text,
         "order_key": item.order_key,
@@ -110,6 +122,14 @@ async def _agents(
     known = await lanes.known(conn, specs)
     agents = await store.candidates(conn, known, channel=item.channel, now=now, everybody=True)
     agents += await _colleagues(conn, plan, {a.agent_id for a in agents}, now)
+    here = {a.agent_id for a in agents}
+    # Chosen by people: perhaps in no team that is asked, and a lane that nothing waited in is not stored.
+    chosen = {
+        s.agent_id: [lane.signature for lane in s.lanes if lane.agent_id == s.agent_id]
+        for s in plan
+        if s.agent_id is not None and s.agent_id not in here
+    }
+    agents += await store.views(conn, chosen, skills=(), now=now)
     # Of a large team those who are there say most.
     agents = sorted(agents, key=lambda a: not a.routable)[:MAX_JUDGED]
     static = await lanes.static_views(conn, [a.agent_id for a in agents])
@@ -145,9 +165,9 @@ async def _colleagues(
 
 async def _judged(
     conn: AsyncConnection, item: Item, step: Step, team: TeamContext, agents: list[AgentView], now: int,
-    language: str,
+    language: str, *, offered: Collection[int],
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Per agent the first filter that is against him now; those who could take it first."""
+    """Per agent the first filter that is against him now; those who have its offer or could take it first."""
     loads = None
     if step.scope == "overflow" and team.settings.overflow_when == "shorter":
         others = steps.overflow_teams(item, team.settings)
@@ -155,20 +175,40 @@ async def _judged(
             loads = await store.queue_loads(conn, {item.team_id, *others}, item.channel, now)
     eligible, rejected = decide.filtered(item, step, team.settings, agents, now, loads=loads)
     found = [(a, "free") for a in eligible] + [(r.agent, r.reason.value) for r in rejected]
-    return [
-        {"agent": {"id": a.agent_id, "name": a.name}, "reason": code, "text": reason_text(code, language)}
-        for a, code in found
-    ]
+    # The place that the offer itself holds is nothing against him.
+    found = [(a, "offered" if a.agent_id in offered else code) for a, code in found]
+    if item.state == ItemState.PARKED:
+        closed = Reason.TEAM_CLOSED if item.parked_reason == "after_hours" else "kept"
+        found = [(a, closed if code == "free" else code) for a, code in found]
+    found.sort(key=lambda each: each[1] != "offered")
+    return [_refusal(a, code, step, language) for a, code in found]
 
 
-def _ring(ring: Step, present: Step, item: Item, names: dict[int, str], language: str) -> dict[str, Any]:
+def _refusal(agent: AgentView, code: str, step: Step, language: str) -> dict[str, Any]:
+    lacks = eligibility.lacking(agent, step.lanes) if code in _SKILLS else None
+    shown = {"agent": {"id": agent.agent_id, "name": agent.name}, "reason": code}
+    if lacks is not None:
+        skill, level, wanted = lacks
+        text = lack_text(code, skill, level, wanted, language)
+        return {**shown, "text": text, "lacks": {"skill": skill, "level": level, "wanted": wanted}}
+    # A ring of one person asks no team at all.
+    kept = step.personal and code == Reason.NOT_IN_TEAM
+    return {**shown, "text": reason_text("kept" if kept else code, language), "lacks": None}
+
+
+def _ring(
+    ring: Step, present: Step, item: Item, names: dict[int, str], language: str, *, now: int
+) -> dict[str, Any]:
     state = "now" if ring.no == present.no else ("past" if ring.no < present.no else "coming")
-    opens_at = item.step_entered_at if state == "now" else ring.starts_at
+    opens_at: int | None = item.step_entered_at if state == "now" else ring.starts_at
+    if state == "coming" and ring.no == present.no + 1 and item.state == ItemState.WAITING:
+        opens_at = item.next_step_at
+    elif state == "coming" and (ring.personal or ring.starts_at <= now):
+        opens_at = None  # when the one before it is left, which no clock knows
     return {
         "no": ring.no,
         "scope": ring.scope,
-        # A ring of one person opens when the one before is left, which no clock knows.
-        "opens_at": None if ring.personal and state == "coming" else iso(opens_at),
+        "opens_at": iso(opens_at),
         "state": state,
         "agent": None if ring.agent_id is None else {"id": ring.agent_id, "name": names.get(ring.agent_id)},
         "text": ring_text(ring.scope, language),

@@ -221,14 +221,20 @@ async def record_people(
     agent_id: int | None,
     by: str,
     note: str | None = None,
+    team: tuple[int, str] | None = None,
 ) -> int:
-    """Append the decision of a person, or of the facts, that no ranking made."""
+    """Append the decision of a person, or of the facts, that no ranking made.
+
+    `team`: (id, name) of the one it went to.
+    """
     name = ""
     if agent_id is not None:
         name = await uow.scalar(select(agent.c.name).where(agent.c.id == agent_id)) or ""
     why = reasons.of_people(item, trigger=cause, agent_id=agent_id, name=name, by=by, now=uow.now)
     if note:
         why["note"] = note[:300]
+    if team is not None:
+        why["team"] = {"id": team[0], "name": team[1][:120]}
     in_force = (await store.team_context(uow.conn, item.team_id)).settings.version
     return await apply.record(
         uow, item, trigger=cause, outcome=outcome, agent_id=agent_id, why=why, rule_version=in_force
@@ -271,7 +277,7 @@ async def rekey(uow: UnitOfWork, inquiry_id: int) -> Item | None:
     if demand is None:
         return item
     team_ = TeamContext() if item.team_id is None else demand.team
-    wanted = _as_urgent_as(item, demand, team_)
+    wanted = _as_urgent_as(item, demand, await _first_team(uow, item, team_))
     on_call = decide.is_on_call(wanted, team_.settings, team_.hours(uow.now))
     if wanted.state in (ItemState.WAITING, ItemState.PARKED) and on_call != item.on_call:
         return await match.route_item(uow, await _moved(uow, item, wanted), "changed", team=team_)
@@ -282,11 +288,23 @@ async def rekey(uow: UnitOfWork, inquiry_id: int) -> Item | None:
 
 
 async def refresh_key(uow: UnitOfWork, item: Item, team_: TeamContext) -> Item:
-    """The key as of the inquiry's present priority, VIP and deadlines; the instant of readiness stays."""
+    """The key as of the inquiry's present priority, VIP and deadlines; the instant of readiness stays.
+
+    By the rules of the team it came to first, wherever it is now: another team is no reason to wait anew.
+    """
     if item.source_kind != "inquiry":
         return item
     demand = await store.demand(uow, item.source_id, team_id=item.team_id)
-    return item if demand is None else await _moved(uow, item, _as_urgent_as(item, demand, team_))
+    if demand is None:
+        return item
+    return await _moved(uow, item, _as_urgent_as(item, demand, await _first_team(uow, item, team_)))
+
+
+async def _first_team(uow: UnitOfWork, item: Item, team_: TeamContext) -> TeamContext:
+    """The team it came to, by whose rules its key is made; `team_` is the one it is with."""
+    if item.home_team_id is None or item.home_team_id == item.team_id:
+        return team_
+    return await store.team_context(uow.conn, item.home_team_id)
 
 
 def _as_urgent_as(item: Item, demand: store.Demand, team_: TeamContext) -> Item:
@@ -317,15 +335,14 @@ async def requeue(uow: UnitOfWork, item: Item, event: machine.Requeued, trigger:
     """Back to the queue with the original key, and on to somebody at once if there is somebody. The item
     is locked.
     """
-    team_ = before = await store.team_context(uow.conn, item.team_id)
+    team_ = await store.team_context(uow.conn, item.team_id)
     await capacity.lock(uow, [h.agent_id for h in event.held])
-    waiting = await apply.feed(uow, item, event, before.settings)
+    waiting = await apply.feed(uow, item, event, team_.settings)
     if event.team_id is not None and event.team_id != item.team_id:
         team_ = await store.team_context(uow.conn, event.team_id)
         waiting = await _fit_team(uow, waiting)
-    # By the rules of the team it came to first: another team is no reason to wait anew. If the policy sets
-    # another deadline for the new team, its clock has it already.
-    waiting = await refresh_key(uow, waiting, before)
+    # If the policy sets another deadline for the new team, its clock has it already.
+    waiting = await refresh_key(uow, waiting, team_)
     after = await match.route_item(uow, waiting, trigger, team=team_)
     for agent_id in sorted({h.agent_id for h in event.held}):
         await match.pull(uow, agent_id)
@@ -351,8 +368,11 @@ async def merged(uow: UnitOfWork, source_id: int, target_id: int) -> None:
 async def refit(uow: UnitOfWork, inquiry_id: int) -> Item | None:
     """Language or required skills changed: a queued item goes to the lanes that fit it now."""
     item = await store.lock_live(uow, "inquiry", inquiry_id)
-    if item is None or item.state not in (ItemState.WAITING, ItemState.PARKED):
+    if item is None or item.state not in QUEUED:
         return item
+    if item.state == ItemState.OFFERED:
+        # Who has the offer may take it; if he does not, it goes on by what is asked for now.
+        return await _fit_team(uow, item)
     team_ = await store.team_context(uow.conn, item.team_id)
     fitted = await _fit_team(uow, item)
     return await match.route_item(uow, fitted, "changed", team=team_)

@@ -194,7 +194,8 @@ class TeamSettings:
     decisions.
 
     `after_hours`: what happens when the team's calendar is closed. park (default): wait for the opening;
-    online: whoever is online all the same may serve; ignore: the calendar does not matter. Items of a
+    online: whoever is online all the same may serve; ignore: the calendar does not matter. `after_hours_reply`: who
+    writes then is told once when the team opens. Items of a
     priority in `on_call` (and VIPs if `on_call_vip`) are never parked; `on_call_team` serves them too then.
 
     `vip_steps`: the share of the usual time after which rings open for a VIP. `overflow_when`: another team is
@@ -212,6 +213,7 @@ class TeamSettings:
     steps: tuple[StepSettings, ...] = DEFAULT_STEPS
     overflow: tuple[int, ...] = ()
     after_hours: str = "park"
+    after_hours_reply: bool = True
     on_call: frozenset[str] = frozenset()
     on_call_vip: bool = False
     on_call_team: int | None = None
@@ -247,6 +249,7 @@ def parse(data: Any) -> TeamSettings:
     Keys: `channels.<voice|chat|async|callback>.{mode, timeout_s, max_wait_s, max, weight, sticky_wait,
     reserve_s, interrupts, interrupts_up_to, boosts_s, vip_boost_s, wrapup_s, inactive_s}`, `steps` (list of {scope, at,
     skip_if_empty}; `at` and `sticky_wait` are seconds or "25%"), `overflow` (team ids), `after_hours`,
+    `after_hours_reply`,
     `on_call` {priorities, vip, team}, `vip_steps` ("50%"), `overflow_when`, `broadcast` {when, first, max,
     timeout_s}, `near_promise` {skill, within_s}, `leads` {selector, period, weights, daily_cap, caps},
     `rebalance_per_minute`, `end_of_shift`, `outbound_moves_idle`, `lead_max_wait_s`, `load_max`, `exclude_s`,
@@ -271,6 +274,7 @@ def parse(data: Any) -> TeamSettings:
         steps=_steps(root["steps"]) if "steps" in root else DEFAULT_STEPS,
         overflow=tuple(ids(root.get("overflow", ()), "overflow")),
         after_hours=one_of(root.get("after_hours", base.after_hours), AFTER_HOURS, "after_hours"),
+        after_hours_reply=flag(root.get("after_hours_reply", True), "after_hours_reply"),
         on_call=frozenset(
             one_of(p, PRIORITIES, "on_call.priorities")
             for p in sequence(on_call.get("priorities", ()), "on_call.priorities")

@@ -43,9 +43,11 @@ class Step:
 
 
 def budget_ms(item: Item) -> int:
-    """The time from ready to the target of the order key."""
-    target = item.due_at if item.due_at is not None else item.order_parts.get("target_at", item.ready_at)
-    return max(int(target) - item.ready_at, 0)
+    """The time from ready to the target of the order key: the deadline, or the longest wait of the channel if that is
+    earlier.
+    """
+    known = [t for t in (item.due_at, item.order_parts.get("target_at")) if t is not None]
+    return max(int(min(known, default=item.ready_at)) - item.ready_at, 0)
 
 
 def target_at(item: Item) -> int:
@@ -80,6 +82,8 @@ def plan(item: Item, settings: TeamSettings) -> tuple[Step, ...]:
         elif ring.scope == "overflow":
             wanted = _skills(item, "required")
             others = overflow_teams(item, settings)
+            if not others and not home:
+                continue  # it asks nobody
             home = (*home, *(LaneSpec(item.channel, team_id=t, requirements=wanted) for t in others))
         else:
             skills = _skills(item, ring.scope, steady)
@@ -89,8 +93,10 @@ def plan(item: Item, settings: TeamSettings) -> tuple[Step, ...]:
         lanes = tuple(dict.fromkeys((*personal, *home)))
         if steps and set(steps[-1].lanes) == set(lanes):
             if not steps[-1].personal:
-                # The same people: one ring that opens with the first and is left as the last says.
-                steps[-1] = replace(steps[-1], scope=ring.scope, skip_if_empty=ring.skip_if_empty)
+                # The same people: one ring that opens with the first and is left as the last says. Its name is of
+                # what it really asks for: nothing preferred, nothing lowered, no other team.
+                name = "required" if steps[-1].scope == "preferred" else steps[-1].scope
+                steps[-1] = replace(steps[-1], scope=name, skip_if_empty=ring.skip_if_empty)
             continue
         starts_at = item.ready_at + round(duration_of(ring.at, budget) * pace)
         steps.append(
@@ -146,7 +152,7 @@ def asks_steady(item: Item, settings: TeamSettings) -> str | None:
         return None  # nobody else is asked anyhow
     if item.kind == "lead" and settings.leads.weighted:
         return None  # to whom it goes is a matter of shares
-    return near.skill if budget_ms(item) <= near.within_ms else None
+    return near.skill if item.due_at - item.ready_at <= near.within_ms else None
 
 
 def skills_asked(item: Item, settings: TeamSettings) -> frozenset[str]:

@@ -18,7 +18,7 @@ from crm_core.infra.local import DirectoryFiles, LocalHints, MemoryLimiter
 from crm_core.jobs import JobRegistry
 from crm_core.ports import Hints, RateLimiter
 from crm_core.services import Services
-from routing import callbacks
+from routing import callbacks, closed_reply
 from routing import listeners as routing_listeners
 from routing import sweep as routing_sweep
 from routing.planning import runs as planning_runs
@@ -71,6 +71,7 @@ def jobs() -> JobRegistry:
         webhooks,
         notices,
         planning_runs,
+        closed_reply,
         calendar_feeds,
     ):
         part.declare(registry)

@@ -11,7 +11,14 @@ from api.layer.fields import Big, Comma, In, Instant, Out, Page, PageQuery, Quer
 from api.layer.paging import cut, page_of
 from api.layer.routes import Answer, Call, Data, Routes
 from api.resources.assignments import reassign
-from api.resources.inquiry_shapes import InquiryOut, inquiry_statement, show_inquiries, show_inquiry
+from api.resources.inquiry_shapes import (
+    InquiryOut,
+    Requirements,
+    inquiry_statement,
+    show_inquiries,
+    show_inquiry,
+    stored_requirements,
+)
 from api.resources.message_shapes import MessageOut, show_messages
 from api.resources.opening import OpenIn, open_for_agent
 from crm_core import inquiries, messages
@@ -76,6 +83,7 @@ class ChangeIn(In):
     language: Annotated[str, Field(pattern="^[a-z]{2,3}$")] | None = None
     snooze_until: Instant | None = None
     fields: dict[str, Any] | None = None
+    requirements: Requirements | None = None
 
 
 class MessagesQuery(Query):
@@ -114,7 +122,7 @@ def _not_null(changes: dict[str, Any]) -> None:
     """Columns that always have a value cannot be emptied."""
     empty = [
         n
-        for n in ("status", "priority", "kind", "subject", "tags", "language", "fields")
+        for n in ("status", "priority", "kind", "subject", "tags", "language", "fields", "requirements")
         if changes.get(n, 1) is None
     ]
     if empty:
@@ -211,6 +219,8 @@ async def change(call: Call, uow: UnitOfWork, id: RowId, body: ChangeIn) -> Anno
     changes = body.changes()
     expected = changes.pop("version", None)
     _not_null(changes)
+    if body.requirements is not None:
+        changes["requirements"] = stored_requirements(body.requirements)
     await _check_people(uow, changes)
     moves: Data = {name: changes.pop(name) for name in ("team_id", "assignee_id") if name in changes}
     if moves:

@@ -1,17 +1,37 @@
 """The shape of an inquiry, loaded for a whole page with a fixed number of queries."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
 from sqlalchemy import Select, exists, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from api.layer.fields import InstantOut, Out
+from api.layer.fields import In, InstantOut, Out
 from crm_core.schema import agent, contact, conversation, inquiry, message, team
 from crm_core.views import NUMBER_BASE, iso
 from routing.sla.views import views_of
 
 Data = dict[str, Any]
+Level = Annotated[int, Field(ge=1, le=5)]
+
+
+class WishIn(In):
+    """A skill asked for. `preferred`: better with it than without; `hard`: never lowered by a ring."""
+
+    level: Level = 1
+    preferred: bool = False
+    hard: bool = False
+
+
+Requirements = Annotated[
+    dict[Annotated[str, Field(pattern=r"^[a-z0-9_.:\-]{1,80}$")], Level | WishIn], Field(max_length=20)
+]
+
+
+def stored_requirements(wanted: Requirements) -> Data:
+    """As the column holds them: a level, or an object of what was said."""
+    return {s: w if isinstance(w, int) else w.model_dump(exclude_defaults=True) for s, w in wanted.items()}
 
 
 class RefOut(Out):
@@ -88,6 +108,9 @@ class InquiryOut(Out):
     value_minor: int | None
     currency: str | None
     fields: dict[str, Any]
+    requirements: Annotated[
+        dict[str, Any], Field(description="skills asked for beyond the language, see docs/routing.md")
+    ]
     held_by_bot: bool
     merged_into_id: int | None
     version: int
@@ -167,6 +190,7 @@ def _show(
         "value_minor": row["value_minor"],
         "currency": row["currency"],
         "fields": row["fields"],
+        "requirements": row["requirements"],
         "held_by_bot": row["held_by_bot"],
         "merged_into_id": row["merged_into_id"],
         "version": row["version"],

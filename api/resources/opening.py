@@ -8,6 +8,7 @@ from pydantic import Field
 from sqlalchemy import select
 
 from api.layer.fields import In, Name, RowId
+from api.resources.inquiry_shapes import Requirements, stored_requirements
 from crm_core import contacts, inquiries, messages, phone
 from crm_core.access import Actor
 from crm_core.db.uow import UnitOfWork
@@ -33,6 +34,9 @@ class OpenIn(In):
     text: Annotated[str, Field(max_length=messages.MAX_TEXT)] | None = None
     inbox_id: RowId | None = None
     team_id: RowId | None = None
+    priority: Literal["low", "normal", "high", "urgent"] | None = None
+    language: Annotated[str, Field(pattern="^[a-z]{2,3}$")] | None = None
+    requirements: Requirements | None = None
 
 
 async def open_for_agent(uow: UnitOfWork, actor: Actor, body: OpenIn) -> dict[str, Any]:
@@ -65,6 +69,9 @@ async def open_for_agent(uow: UnitOfWork, actor: Actor, body: OpenIn) -> dict[st
         conversation=thread,
         inbox=account,
         team_id=body.team_id,
+        priority=body.priority,
+        language=body.language,
+        requirements=stored_requirements(body.requirements or {}),
         opened_by=actor.label,
         search=body.text or "",
     )

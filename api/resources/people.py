@@ -27,11 +27,25 @@ Email = Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$", max_length=254)]
 Password = Annotated[str, Field(min_length=10, max_length=1000)]
 Role = Literal["agent", "supervisor", "admin"]
 Language = Annotated[str, Field(pattern="^[a-z]{2,3}$")]
+Limit = Annotated[int, Field(ge=0, le=1000)]
 
 
 class SkillIn(In):
     skill: Annotated[str, Field(pattern=r"^[a-z0-9_.:\-]{1,80}$")]
     level: Annotated[int, Field(ge=1, le=5)]
+
+
+class CapacityIn(In):
+    """An agent's own limits; what is missing is as his teams have it."""
+
+    voice: Limit | None = None
+    chat: Limit | None = None
+    async_: Annotated[Limit | None, Field(alias="async")] = None
+    callback: Limit | None = None
+    load_max: Annotated[int, Field(ge=1, le=10_000)] | None = None
+
+    def said(self) -> Data:
+        return self.model_dump(by_alias=True, exclude_none=True)
 
 
 class AgentIn(In):
@@ -40,10 +54,12 @@ class AgentIn(In):
     password: Password | None = None
     role: Role = "agent"
     language: Literal["en", "uk", "ru"] = "en"
-    languages: Annotated[list[Language], Field(max_length=20)] = Field(default_factory=list)
+    languages: Annotated[list[Language], Field(max_length=20)] | None = None
     skills: Annotated[list[SkillIn], Field(max_length=100)] = Field(default_factory=list)
     teams: Annotated[list[RowId], Field(max_length=100)] = Field(default_factory=list)
     extension: Annotated[str, Field(pattern=r"^[0-9A-Za-z*#_.\-]{1,40}$")] | None = None
+    calendar_id: Annotated[RowId, Field(description="his own shifts; null: his team's hours")] | None = None
+    capacity: CapacityIn | None = None
 
 
 class AgentChangeIn(In):
@@ -56,6 +72,8 @@ class AgentChangeIn(In):
     skills: Annotated[list[SkillIn], Field(max_length=100)] | None = None
     teams: Annotated[list[RowId], Field(max_length=100)] | None = None
     extension: Annotated[str, Field(pattern=r"^[0-9A-Za-z*#_.\-]{1,40}$")] | None = None
+    calendar_id: Annotated[RowId, Field(description="his own shifts; null: his team's hours")] | None = None
+    capacity: CapacityIn | None = None
     active: bool | None = None
 
 
@@ -108,6 +126,7 @@ async def create_agent(call: Call, body: AgentIn) -> Annotated[Data, AgentOut]:
     """Add an agent. Without a password he can only use API tokens until one is set."""
     hashed = await call.request.app[PASSWORDS].hash(body.password) if body.password else None
     async with call.db.transaction() as uow:
+        await _check_calendar(uow, body.calendar_id)
         values: dict[str, Any] = {
             "email": body.email.lower(),
             "name": body.name,
@@ -115,8 +134,8 @@ async def create_agent(call: Call, body: AgentIn) -> Annotated[Data, AgentOut]:
             "role": body.role,
             "language": body.language,
             "extension": body.extension,
-            "calendar_id": None,
-            "settings": {},
+            "calendar_id": body.calendar_id,
+            "settings": {} if body.capacity is None else {"capacity": body.capacity.said()},
             "active": True,
             "created_at": uow.now,
         }
@@ -133,7 +152,7 @@ async def create_agent(call: Call, body: AgentIn) -> Annotated[Data, AgentOut]:
 async def change_agent(call: Call, id: RowId, body: AgentChangeIn) -> Annotated[Data, AgentOut]:  # noqa: A002
     """Change an agent. Deactivating or a new password ends his sessions at once."""
     changes = body.changes()
-    for name in changes.keys() - {"extension", "password"}:
+    for name in changes.keys() - {"extension", "password", "calendar_id", "capacity"}:
         if changes[name] is None:
             raise Invalid(
                 f"{name} cannot be null",
@@ -143,6 +162,8 @@ async def change_agent(call: Call, id: RowId, body: AgentChangeIn) -> Annotated[
     if password is not None:
         changes["password_hash"] = await call.request.app[PASSWORDS].hash(password)
     skills, languages, teams = (changes.pop(name, None) for name in ("skills", "languages", "teams"))
+    limited = "capacity" in changes
+    changes.pop("capacity", None)
     if "email" in changes:
         changes["email"] = changes["email"].lower()
     if id == call.actor.agent_id and (
@@ -150,8 +171,14 @@ async def change_agent(call: Call, id: RowId, body: AgentChangeIn) -> Annotated[
     ):
         raise Conflict("an admin cannot lock himself out", code="own_account")
     async with call.db.transaction() as uow:
-        if await uow.row(uow.lock(select(agent.c.id).where(agent.c.id == id))) is None:
+        stored = await uow.row(uow.lock(select(agent.c.settings).where(agent.c.id == id)))
+        if stored is None:
             raise NotFound(f"no agent {id}", params={"agent_id": id})
+        await _check_calendar(uow, changes.get("calendar_id"))
+        if limited:
+            others = {k: v for k, v in stored["settings"].items() if k != "capacity"}
+            own = body.capacity.said() if body.capacity is not None else {}
+            changes["settings"] = {**others, "capacity": own} if own else others
         if (
             "email" in changes
             and await uow.scalar(
@@ -194,12 +221,15 @@ async def _done(call: Call, uow: UnitOfWork, agent_id: int, kind: str) -> Data:
 async def _set_skills(
     uow: UnitOfWork, agent_id: int, skills: Sequence[SkillIn] | None, languages: Sequence[str] | None
 ) -> None:
-    """`languages` is the short form of the skills lang:…; a level given as a skill wins."""
+    """`languages` is the short form of the skills lang:…: alone it replaces them, beside `skills` it adds to these; a
+    level given as a skill wins.
+    """
     rows = await uow.rows(select(agent_skill).where(agent_skill.c.agent_id == agent_id))
     known = {r["skill"]: int(r["level"]) for r in rows}
     wanted = known if skills is None else {s.skill: s.level for s in skills}
     if languages is not None:
-        wanted = {s: level for s, level in wanted.items() if not s.startswith("lang:") or s[5:] in languages}
+        if skills is None:
+            wanted = {s: n for s, n in wanted.items() if not s.startswith("lang:") or s[5:] in languages}
         wanted = {**{f"lang:{each}": known.get(f"lang:{each}", 5) for each in languages}, **wanted}
     await uow.execute(delete(agent_skill).where(agent_skill.c.agent_id == agent_id))
     if wanted:

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from api.layer.fields import InstantOut, Out
 from crm_core.schema import agent, agent_skill, inquiry, team, team_member
 from crm_core.views import iso
+from routing.limits import own_limits
 from routing.schema import agent_slot, agent_state
 
 Data = dict[str, Any]
@@ -49,6 +50,10 @@ class AgentOut(Out):
     teams: list[int]
     extension: str | None
     calendar_id: int | None
+    capacity: Annotated[
+        dict[str, int],
+        Field(description="his own limits; `slots` shows what is in force, his teams' included"),
+    ]
     active: bool
     presence: str
     presence_reason: str | None
@@ -128,6 +133,7 @@ def _agent(
         "teams": sorted(m["team_id"] for m in members),
         "extension": row["extension"],
         "calendar_id": row["calendar_id"],
+        "capacity": own_limits(row["settings"]),
         "active": row["active"],
         "presence": state["presence"] if state else "offline",
         "presence_reason": state["reason"] if state else None,

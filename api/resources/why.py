@@ -51,10 +51,17 @@ class HolderOut(Out):
     forced: bool
 
 
+class LackOut(Out):
+    skill: str
+    level: Annotated[int | None, Field(description="what the agent has of it; null: nothing")]
+    wanted: int
+
+
 class RefusalOut(Out):
     agent: NamedOut
-    reason: Annotated[str, Field(description="free, or the first filter that is against it")]
+    reason: Annotated[str, Field(description="free, offered, or the first filter that is against it")]
     text: str
+    lacks: Annotated[LackOut | None, Field(description="the skill that is missing or too low")]
 
 
 class WaitingOut(OpenOut):

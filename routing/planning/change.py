@@ -18,6 +18,7 @@ from crm_core.errors import Invalid
 from routing import settings as team_settings
 from routing.business_time import Calendar
 from routing.calendar_spec import CalendarError
+from routing.configuration_values import unknown_key
 from routing.model import Channel
 from routing.settings import TeamSettings
 from routing.settings_fields import SettingsError
@@ -107,11 +108,14 @@ def merged(settings: Any, patch: Any, depth: int = 0) -> Any:
 def settings_of(team: str, current: Any, patch: Mapping[str, Any]) -> TeamSettings:
     """The team's settings after the change. Raises ChangeError."""
     try:
-        return team_settings.parse(merged(current, patch))
+        after = team_settings.parse(merged(current, patch))
     except SettingsError as error:
         raise ChangeError(
             f"teams.{team}.{error.path}", error.detail.removeprefix(f"{error.path}: ")
         ) from error
+    if (strange := unknown_key(patch)) is not None:
+        raise ChangeError(f"teams.{team}.{strange}", "is no setting")
+    return after
 
 
 def _agent(value: Any, path: str, *, new: bool) -> AgentWish:

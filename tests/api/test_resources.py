@@ -223,6 +223,76 @@ async def test_admins_manage_people_and_accounts_and_secrets_stay_inside(live: D
         await call(live, "ada", "POST", "/inboxes", 422, json=bad)
 
 
+async def test_what_an_agent_can_and_may_have_is_set_and_shown(live: Desk):
+    """Languages given as skills are kept; own limits and shifts are data like everything else."""
+    calendar = await call(
+        live,
+        "ada",
+        "POST",
+        "/calendars",
+        201,
+        json={"name": "Days", "spec": {"tz": "Europe/Kyiv", "week": {"mon": [["09:00", "18:00"]]}}},
+    )
+    body = {
+        "name": "Petro",
+        "email": "petro@example.org",
+        "skills": [{"skill": "lang:uk", "level": 3}, {"skill": "product:visa", "level": 4}],
+        "teams": [live.teams["support"]],
+        "capacity": {"chat": 2, "async": 0, "load_max": 80},
+        "calendar_id": calendar["id"],
+    }
+    made = await call(live, "ada", "POST", "/agents", 201, json=body)
+    assert made["skills"] == body["skills"] and made["languages"] == ["uk"]
+    assert (made["capacity"], made["calendar_id"]) == (body["capacity"], calendar["id"])
+    assert {s["channel"]: s["max"] for s in made["slots"]} == {
+        "voice": 1,
+        "chat": 2,
+        "async": 0,
+        "callback": 1,
+    }
+    path = f"/agents/{made['id']}"
+    both = {"skills": [{"skill": "lang:uk", "level": 3}], "languages": ["en"]}
+    changed = await call(live, "ada", "PATCH", path, json=both)
+    assert changed["skills"] == [{"skill": "lang:en", "level": 5}, {"skill": "lang:uk", "level": 3}]
+    changed = await call(live, "ada", "PATCH", path, json={"capacity": None, "calendar_id": None})
+    assert (changed["capacity"], changed["calendar_id"]) == ({}, None)
+    assert {s["channel"]: s["max"] for s in changed["slots"]}["chat"] == 4
+    versions = await call(live, "ada", "GET", f"/teams/{live.teams['support']}/routing/versions")
+    assert {c["path"] for c in versions["items"][0]["changes"]} >= {f"agents.{made['id']}.capacity.chat"}
+    for bad in ({"capacity": {"chat": -1}}, {"capacity": {"fax": 1}}, {"capacity": {"chat": True}},
+                {"capacity": {"load_max": 0}}, {"calendar_id": 999_999}):  # fmt: skip
+        await call(live, "ada", "PATCH", path, 422, json=bad)
+
+
+async def test_skills_that_a_request_asks_for(live: Desk):
+    """They can be given at the opening and changed later, and routing follows."""
+    team = live.teams["support"]
+    wanted = {"product:visa": 3, "product:hotels": {"level": 2, "preferred": True}}
+    body = {
+        "kind": "ticket", "subject": "Visa", "contact": {"name": "Ira", "email": "ira@example.org"}, "team_id": team,
+        "requirements": wanted, "priority": "high", "language": "uk",
+    }  # fmt: skip
+    made = await call(live, "anna", "POST", "/inquiries", 201, json=body)
+    assert (made["requirements"], made["priority"], made["language"]) == (wanted, "high", "uk")
+    await call(live, "anna", "PUT", "/me/presence", json={"presence": "online"})
+    waiting = (await call(live, "anna", "GET", f"/inquiries/{made['id']}/why"))["waiting"]
+    said = {a["agent"]["name"]: a for a in waiting["agents"]}
+    assert said["Anna"]["lacks"] == {"skill": "product:visa", "level": None, "wanted": 3}
+    for bad in (
+        {"product:visa": 6},
+        {"product:visa": 0},
+        {"Visa!": 1},
+        {"product:visa": {"levl": 1}},
+        None,
+        [],
+    ):
+        await call(live, "anna", "PATCH", f"/inquiries/{made['id']}", 422, json={"requirements": bad})
+    changed = await call(live, "anna", "PATCH", f"/inquiries/{made['id']}", json={"requirements": {}})
+    assert changed["requirements"] == {}
+    shown = await call(live, "anna", "GET", f"/inquiries/{made['id']}")
+    assert shown["assignee"] == {"id": live.ids["anna"], "name": "Anna"}, "nothing is asked for any more"
+
+
 async def test_quarantined_rows_are_seen_replayed_and_discarded(live: Desk):
     stranger = await live.client()
     for number in range(2):

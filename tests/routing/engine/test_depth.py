@@ -120,9 +120,11 @@ async def test_a_transfer_keeps_the_key_and_is_told_as_a_change(db: Database, fr
     assert told[-1]["payload"]["changes"] == {"team_id": [home, patient]}
     async with db.transaction() as uow:
         await inquiries.change(uow, item.source_id, {"priority": "high"}, actor="agent:1")
-    assert (await desk.the_item(db, item.id)).order_key == T0 + 100 * HOUR - HOUR, (
-        "an edit follows the new rules"
+    assert (await desk.the_item(db, item.id)).order_key == item.order_key - HOUR, (
+        "more urgent is sooner, though the team has more patience"
     )
+    await transfer(db, item, await desk.a_team(db, "Third"))
+    assert (await desk.the_item(db, item.id)).order_key == item.order_key - HOUR
 
 
 # --- hours

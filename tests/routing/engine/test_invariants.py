@@ -294,4 +294,4 @@ def test_every_language_has_every_word(language: str) -> None:
     from routing.model import Reason
 
     assert set(TEXTS[language]) == set(TEXTS["en"])
-    assert set(REASONS[language]) == {*Reason, "free"}
+    assert set(REASONS[language]) == {*Reason, "free", "offered", "kept"}

@@ -280,7 +280,7 @@ def test_a_reason_is_a_sentence_in_three_languages_and_stays_small() -> None:
     assert decision_text(why, "en") == (
         "Olena: speaks Ukrainian (4), least loaded (3 of 10), idle 6 min. Next best was Ihor (5 of 10). "
         "Manager Petro: has no free place. It waited 45 s for that. "
-        "Nobody in the team has the skill German, so it was not asked for."
+        "Nobody in the team speaks German, so it was not asked for."
     )
     assert decision_text(why, "uk").startswith(
         "Olena: знає українську (4), найменше навантаження (3 з 10), без нового 6 хв."

@@ -107,3 +107,17 @@ async def test_old_work_tells_nothing(db: Database, clock: MovableClock) -> None
     wait = await wait_of(db, team)
     assert wait.per_minute is None
     assert wait.p90_ms is None
+
+
+async def test_who_declined_is_not_waited_for(db: Database, clock: MovableClock) -> None:
+    """The only one who is free does not want it: nobody says that somebody comes right away."""
+    team = await desk.a_team(db)
+    olena = await desk.an_agent(db, "Olena", team)
+    item = await desk.arrives(db, team_id=team, channel="webchat")
+    (made,) = await desk.open_offers(db, item.id)
+    async with db.transaction() as uow:
+        await offers.decline(uow, made["id"], olena, None)
+    async with db.reading() as conn:
+        found = await expected_wait.of_inquiry(conn, item.source_id, clock.now_ms())
+    assert found is not None and found.basis == Basis.NOBODY
+    assert (await wait_of(db, team)).basis != Basis.NOBODY, "the next one may have her"

@@ -53,12 +53,12 @@ def test_a_key_in_words() -> None:
         order_parts={"metric": "sla", "target_at": NOW + 600_000, "boost_ms": 14_400_000, "vip_boost_ms": 7_200_000},
     )  # fmt: skip
     assert [(k["code"], k["text"]) for k in key_texts(item, NOW, "en")] == [
-        ("sla", "a reply was promised in 10 min"),
+        ("sla", "the promised reply is due in 10 min"),
         ("priority", "urgent priority: 4 h earlier"),
         ("vip", "VIP: 2 h earlier"),
     ]
     late = key_texts(item, NOW + 1_200_000, "uk")[0]["text"]
-    assert late == "відповідь обіцяно 10 хв тому"
+    assert late == "строк обіцяної відповіді минув 10 хв тому"
 
 
 def test_what_became_of_an_offer() -> None:
