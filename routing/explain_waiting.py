@@ -28,12 +28,15 @@ from routing.model import AgentView, Item, ItemState, Reason
 from routing.schema import queue_entry, work_item
 from routing.steps import Step
 from routing.store import TeamContext
+from routing.wait_model import Basis
 from routing.wait_text import wait_text
 
 #: agents shown, agents looked at, those before it shown
 MAX_AGENTS = 30
 MAX_JUDGED = 60
 MAX_AHEAD = 5
+#: nobody else takes it at once, however free he is for other work
+_TAKERS = ("free", "offered")
 _SKILLS = (Reason.SKILL_MISSING, Reason.SKILL_LEVEL)
 
 
@@ -73,6 +76,7 @@ async def waiting_view(
     else:
         left = None if widens is None else widens - now
         text = waiting_text(step.scope, left, language, steady=step.steady)
+    at_once = wait.basis == Basis.FREE and not any(a["reason"] in _TAKERS for a in shown)
     rollout = await progress(conn, item.team_id) if item.team_id is not None else None
     return {
         "step": {
@@ -98,7 +102,11 @@ async def waiting_view(
             "items": await _ahead(conn, item, now) if item.state == ItemState.WAITING else [],
             "text": ahead_text(wait.ahead, wait.ahead_capped, language),
         },
-        "expected": {**wait.as_data(), "opens_at": iso(wait.opens_at), "text": wait_text(wait, language)},
+        "expected": {
+            **wait.as_data(),
+            "opens_at": iso(wait.opens_at),
+            "text": "" if at_once else wait_text(wait, language),
+        },
         "agents": shown[:MAX_AGENTS],
         "agents_looked_at": len(shown),
         "rounds": {
