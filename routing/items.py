@@ -277,7 +277,7 @@ async def rekey(uow: UnitOfWork, inquiry_id: int) -> Item | None:
     if demand is None:
         return item
     team_ = TeamContext() if item.team_id is None else demand.team
-    wanted = _as_urgent_as(item, demand, await _first_team(uow, item, team_))
+    wanted = _as_urgent_as(item, demand, team_, await _first_team(uow, item, team_))
     on_call = decide.is_on_call(wanted, team_.settings, team_.hours(uow.now))
     if wanted.state in (ItemState.WAITING, ItemState.PARKED) and on_call != item.on_call:
         return await match.route_item(uow, await _moved(uow, item, wanted), "changed", team=team_)
@@ -297,7 +297,8 @@ async def refresh_key(uow: UnitOfWork, item: Item, team_: TeamContext) -> Item:
     demand = await store.demand(uow, item.source_id, team_id=item.team_id)
     if demand is None:
         return item
-    return await _moved(uow, item, _as_urgent_as(item, demand, await _first_team(uow, item, team_)))
+    first = await _first_team(uow, item, team_)
+    return await _moved(uow, item, _as_urgent_as(item, demand, team_, first))
 
 
 async def _first_team(uow: UnitOfWork, item: Item, team_: TeamContext) -> TeamContext:
@@ -307,9 +308,10 @@ async def _first_team(uow: UnitOfWork, item: Item, team_: TeamContext) -> TeamCo
     return await store.team_context(uow.conn, item.home_team_id)
 
 
-def _as_urgent_as(item: Item, demand: store.Demand, team_: TeamContext) -> Item:
+def _as_urgent_as(item: Item, demand: store.Demand, team_: TeamContext, first: TeamContext) -> Item:
+    """`team_` asks people by its rings; the key is by the rules of the `first` one."""
     wanted = replace(item, priority=demand.priority, vip=demand.vip, due_at=demand.due_at)
-    key = _key(wanted, team_)
+    key = _key(wanted, first)
     wanted = replace(wanted, order_key=key.key, order_parts=key.as_data())
     rules = team_.settings
     if steps.asks_steady(wanted, rules) != steps.asks_steady(item, rules):

@@ -54,7 +54,7 @@ def rings(item: Item, settings=NEAR) -> list[tuple[str, int]]:
 
 
 def test_a_near_promise_has_a_ring_more() -> None:
-    assert rings(mail(2 * HOUR)) == [("preferred", 0), ("overflow", HOUR // 2)]
+    assert rings(mail(2 * HOUR)) == [("preferred", 0), ("required", HOUR // 2)]
     assert [s.lanes for s in steps.plan(mail(2 * HOUR), NEAR)] == [(MAIL,), (TEAM,)]
     for other in (
         mail(2 * HOUR + 1),
@@ -155,7 +155,7 @@ async def test_a_promise_that_moves_keeps_the_ring(db: Database, frozen: Movable
     # Near now: it was everybody's and stays so.
     await clocked(db, item.source_id, T0 + HOUR)
     near = await desk.the_item(db, item.id)
-    assert [s.scope for s in steps.plan(near, NEAR)][near.step_no] == "overflow"
+    assert [s.scope for s in steps.plan(near, NEAR)][near.step_no] == "required"
     # Far again.
     await clocked(db, item.source_id, T0 + 4 * HOUR)
     far = await desk.the_item(db, item.id)
