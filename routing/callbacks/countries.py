@@ -24,6 +24,8 @@ class Country:
     holidays: frozenset[tuple[int, int]]
     rite: str | None
     offsets: tuple[int, ...]
+    #: where most of a country of many zones lives
+    zone: str | None = None
 
     def hours_of(self, day: date, usual: tuple[int, int]) -> tuple[int, int] | None:
         """[from, to) in whole hours in which this day may be called, None: not at all."""
@@ -50,6 +52,7 @@ def _table() -> Mapping[str, Country]:
             frozenset((int(d[:2]), int(d[3:])) for d in rules["holidays"]),
             rite["rite"] if rite else None,
             tuple(rite["offsets"]) if rite else (),
+            rules.get("zone"),
         )
     return found
 

@@ -65,14 +65,17 @@ class Zones:
 
 
 def zones_of(e164: str, *, contact_zone: str | None, default_zone: str) -> Zones:
-    """An explicit zone, else the number's if it says enough, else the account's with stricter hours."""
+    """An explicit zone, else the number's if it says enough, else, with stricter hours, the account's if the number may
+    be there, the one in which most of the number's country lives, or the account's.
+    """
     code = code_of(e164)
     if contact_zone and is_zone(contact_zone):
         return Zones((contact_zone,), "contact", country=code)
     found = phone.timezones(e164)
     if 0 < len(found) <= _MAX_ZONES:
         return Zones(tuple(found), "phone", country=code)
-    return Zones((default_zone,), "default", strict=True, country=code)
+    likely = default_zone if default_zone in found else country(code).zone or default_zone
+    return Zones((likely,), "default", strict=True, country=code)
 
 
 @lru_cache(maxsize=1024)

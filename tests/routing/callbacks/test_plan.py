@@ -26,12 +26,28 @@ def test_a_number_with_one_zone_speaks_for_itself() -> None:
     assert zones_of("+380501234567", contact_zone=None, default_zone="Europe/Berlin") == KYIV
 
 
-def test_a_number_with_many_zones_takes_the_accounts_zone_and_stricter_hours() -> None:
+@pytest.mark.parametrize(
+    ("number", "account", "expected", "country"),
+    [
+        ("+79161234567", "Europe/Kyiv", "Europe/Moscow", "RU"),  # the account is where the number cannot be
+        ("+79161234567", "Asia/Yekaterinburg", "Asia/Yekaterinburg", "RU"),
+        ("+77001234567", "Europe/Kyiv", "Asia/Almaty", "KZ"),
+        ("+61412345678", "Europe/Kyiv", "Europe/Kyiv", "AU"),  # nothing better is known
+        ("+18001234567", "Europe/Kyiv", "Europe/Kyiv", "*"),  # toll-free is nowhere
+    ],
+)
+def test_a_number_with_many_zones_takes_a_likely_one_and_stricter_hours(
+    number: str, account: str, expected: str, country: str
+) -> None:
+    zones = zones_of(number, contact_zone=None, default_zone=account)
+    assert zones == Zones((expected,), "default", strict=True, country=country)
+
+
+def test_stricter_hours_are_ten_to_seven() -> None:
     zones = zones_of("+79161234567", contact_zone=None, default_zone="Europe/Kyiv")
-    assert zones == Zones(("Europe/Kyiv",), "default", strict=True, country="RU")
-    assert may_ring(from_iso("2026-11-23T08:00:00+00:00"), zones)  # 10:00 in Kyiv
-    assert not may_ring(from_iso("2026-11-23T07:30:00+00:00"), zones)
-    assert not may_ring(from_iso("2026-11-23T17:00:00+00:00"), zones)  # 19:00
+    assert may_ring(from_iso("2026-11-23T07:00:00+00:00"), zones)  # 10:00 in Moscow
+    assert not may_ring(from_iso("2026-11-23T06:30:00+00:00"), zones)
+    assert not may_ring(from_iso("2026-11-23T16:00:00+00:00"), zones)  # 19:00
 
 
 def test_what_the_card_says_beats_the_number_and_nonsense_does_not() -> None:
