@@ -33,7 +33,7 @@ def test_a_number_with_one_zone_speaks_for_itself() -> None:
         ("+79161234567", "Asia/Yekaterinburg", "Asia/Yekaterinburg", "RU"),
         ("+77001234567", "Europe/Kyiv", "Asia/Almaty", "KZ"),
         ("+61412345678", "Europe/Kyiv", "Europe/Kyiv", "AU"),  # nothing better is known
-        ("+18001234567", "Europe/Kyiv", "Europe/Kyiv", "*"),  # toll-free is nowhere
+        ("+18002345678", "Europe/Kyiv", "America/New_York", "US"),  # toll-free
     ],
 )
 def test_a_number_with_many_zones_takes_a_likely_one_and_stricter_hours(
