@@ -281,11 +281,12 @@ async def fetch(call: Call, query: AfterQuery) -> Annotated[Data, FramesOut]:
 
 
 class QueueOut(Out):
-    state: Annotated[str, Field(description="none | bot | waiting | served")]
+    state: Annotated[str, Field(description="none | bot | closed | waiting | served")]
     position: int | None
     low_min: Annotated[int | None, Field(description="null where too little is known for a number")]
     high_min: int | None
     offer_callback: bool
+    opens_at: Annotated[InstantOut | None, Field(description="when the team opens again, in `closed`")]
     text: str
 
 

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -57,6 +58,21 @@ async def test_a_visitor_sees_his_place_in_the_queue(busy: Desk) -> None:
     wall = await call(busy, "sofia", "GET", "/wall")
     (support,) = [t for t in wall["teams"] if t["team"]["name"] == "support"]
     assert [(w["channel"], w["wait_s"], w["ahead"]) for w in support["expected_wait"]] == [("chat", 480, 1)]
+
+
+async def test_a_visitor_of_a_closed_team_learns_when_it_opens(busy: Desk, db: Database) -> None:
+    later = datetime.fromtimestamp(db.clock.now_ms() / 1000, UTC) + timedelta(days=2)
+    hours = {"tz": "UTC", "week": {f"{later:%a}".lower(): [["10:00", "18:00"]]}}
+    made = await call(busy, "ada", "POST", "/calendars", 201, json={"name": "Office", "spec": hours})
+    await call(busy, "ada", "PATCH", f"/teams/{busy.teams['support']}", json={"calendar_id": made["id"]})
+    visitor = Visitor(busy, await busy.client())
+    await visitor.open(locale="en")
+    await visitor.say("Anybody there?")
+    shown = await (await visitor.client.get(f"{CHAT}/queue", headers=visitor.bearer)).json()
+    assert shown == {
+        "state": "closed", "position": None, "low_min": None, "high_min": None, "offer_callback": True,
+        "opens_at": f"{later:%Y-%m-%d}T10:00:00.000Z", "text": "If you prefer, we will call you back.",
+    }  # fmt: skip
 
 
 async def test_a_pbx_is_told_what_to_say_to_who_waits(live: Desk, db: Database) -> None:
