@@ -19,8 +19,8 @@ _OPEN = ("new", "open", "pending", "hold")
 
 async def queue_state(call: Call, session: ChatSession) -> dict[str, Any]:
     """{"state": none | bot | closed | waiting | served, "position", "low_min", "high_min", "offer_callback",
-    "opens_at", "text"}; the numbers are None but in `waiting`, and the minutes also where too little is known. `closed`: it waits
-    for the team's next opening.
+    "opens_at", "text"}; the numbers are None but in `waiting`, and the minutes also where too little is known.
+    `closed`: it waits for the team's next opening.
     """
     thread = await find_thread(call.db, session)
     none: dict[str, Any] = {
