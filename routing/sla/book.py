@@ -147,9 +147,14 @@ def _plain(value: Any) -> bool:
 _KEPT: WeakKeyDictionary[Engine, tuple[tuple[Any, ...], Book]] = WeakKeyDictionary()
 
 
-async def load(conn: AsyncConnection) -> Book:
-    """The book of this database: one small query when nothing changed since the last time."""
-    [found] = await fetch(conn, _STAMP)
+async def load(conn: AsyncConnection, stamped: Mapping[str, Any] | None = None) -> Book:
+    """The book of this database: one small query when nothing changed since the last time, and none if the caller has
+    read `STAMP_COLUMNS` in this very transaction (`stamped`).
+    """
+    if stamped is None:
+        [found] = await fetch(conn, _STAMP)
+    else:
+        found = {column.name: stamped[column.name] for column in STAMP_COLUMNS}
     stamp = (*(json.dumps(v, sort_keys=True) if isinstance(v, dict | list) else v for v in found.values()),)
     engine = conn.sync_connection.engine if conn.sync_connection is not None else None
     kept = _KEPT.get(engine) if engine is not None else None
@@ -166,20 +171,20 @@ def _setting(key: str) -> Any:
 
 
 _NOW = case((sla_policy.c.current, sla_policy.c.id), else_=0)
-_STAMP = Prepared(
-    select(
-        _setting(STAMP).label("s0"),
-        _setting(DEFAULT_CALENDAR).label("s1"),
-        select(func.count()).select_from(sla_policy).scalar_subquery().label("s2"),
-        select(func.max(sla_policy.c.id)).scalar_subquery().label("s3"),
-        select(func.max(sla_policy.c.created_at)).scalar_subquery().label("s4"),
-        select(func.sum(_NOW * (sla_policy.c.position + 1))).scalar_subquery().label("s5"),
-        select(func.sum(_NOW)).scalar_subquery().label("s6"),
-        select(func.count()).select_from(calendar).scalar_subquery().label("s7"),
-        select(func.sum(calendar.c.id * calendar.c.version)).scalar_subquery().label("s8"),
-        select(func.max(calendar.c.updated_at)).scalar_subquery().label("s9"),
-    )
+#: what of the database says that the rules are others now
+STAMP_COLUMNS = (
+    _setting(STAMP).label("book_0"),
+    _setting(DEFAULT_CALENDAR).label("book_1"),
+    select(func.count()).select_from(sla_policy).scalar_subquery().label("book_2"),
+    select(func.max(sla_policy.c.id)).scalar_subquery().label("book_3"),
+    select(func.max(sla_policy.c.created_at)).scalar_subquery().label("book_4"),
+    select(func.sum(_NOW * (sla_policy.c.position + 1))).scalar_subquery().label("book_5"),
+    select(func.sum(_NOW)).scalar_subquery().label("book_6"),
+    select(func.count()).select_from(calendar).scalar_subquery().label("book_7"),
+    select(func.sum(calendar.c.id * calendar.c.version)).scalar_subquery().label("book_8"),
+    select(func.max(calendar.c.updated_at)).scalar_subquery().label("book_9"),
 )
+_STAMP = Prepared(select(*STAMP_COLUMNS))
 
 
 async def _read(conn: AsyncConnection, known: Mapping[tuple[int, int], Calendar]) -> Book:

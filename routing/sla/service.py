@@ -35,18 +35,29 @@ _MAX_OF_CONTACT = 200
 
 async def happen(uow: UnitOfWork, happening: Happening) -> Progress | None:
     """Apply one happening to the clocks of its inquiry. None: it moves nothing."""
-    book = await books.load(uow.conn)
-    if happening.minor and not book.counts_others:
+    inquiry_id = happening.inquiry_id
+    if await _moves_nothing(uow, happening):
         return None
-    if not happening.events and happening.before is None and not watches(book, happening.facts):
+    ticket = await store.lock_ticket(uow, inquiry_id)
+    if ticket is None:
         return None
-    tickets = await store.lock_tickets(uow, [happening.inquiry_id])
-    if not tickets:
-        return None
-    stored = await store.load(uow, [happening.inquiry_id], everything=happening.everything)
-    progress = advance(book, tickets[happening.inquiry_id], stored[happening.inquiry_id], happening, uow.now)
+    book = await books.load(uow.conn, ticket)
+    stored = (await store.load(uow, [inquiry_id], everything=happening.everything))[inquiry_id]
+    progress = advance(book, ticket, stored, happening, uow.now)
     await record.write(uow, [progress], book)
     return progress
+
+
+async def _moves_nothing(uow: UnitOfWork, happening: Happening) -> bool:
+    """Whether it can be told without the clocks."""
+    if happening.before is not None and not happening.events and not happening.facts:
+        # It only changed hands, which locked it: the clocks run on, unless one is due on the former's account.
+        return not await store.is_due(uow, happening.inquiry_id)
+    if happening.minor:
+        return not (await books.load(uow.conn)).counts_others
+    if not happening.events and happening.before is None:
+        return not watches(await books.load(uow.conn), happening.facts)
+    return False
 
 
 def watches(book: books.Book, facts: Iterable[str]) -> bool:

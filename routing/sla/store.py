@@ -30,6 +30,7 @@ from crm_core.db.prepared import Prepared, any_of, fetch, insert_unless
 from crm_core.db.uow import UnitOfWork
 from crm_core.schema import company, contact, inquiry, team
 from routing.schema import sla_clock, sla_event
+from routing.sla import book as books
 from routing.sla.clock import CLOCK_FIELDS, ONCE_METRICS, Clock, Metric, SlaEvent, TicketClocks, TicketFacts
 
 #: the clock whose row keeps the ticket's own facts
@@ -41,9 +42,9 @@ _IN_DATA = tuple(name for name in CLOCK_FIELDS if name not in _COLUMNS)
 _EXTRA = frozenset(_IN_DATA)
 _KEY = ("inquiry_id", "metric", "instance")
 _MUTABLE = tuple(sorted(_COLUMNS - {"id", "version", *_KEY}))
-#: what firing changes of a clock; its memory of fired steps is in `data`
 #: rows that are cheaper one by one, by statements that are prepared, than together by one that is put together
 _FEW = 4
+#: what firing changes of a clock; its memory of fired steps is in `data`
 FIRED = ("breach_at", "breached_at", "data", "due_at", "next_fire_at", "step")
 #: what other hours change of a clock
 REMEASURED = (*FIRED, "calendar_version", "consumed_ms", "running_since")
@@ -107,7 +108,7 @@ def data_of(clock: Clock, home: Mapping[str, Any] | None = None) -> dict[str, An
     return data
 
 
-def _tickets(*, skip_locked: bool) -> Prepared:
+def _tickets(*more: ColumnElement[Any], skip_locked: bool = False) -> Prepared:
     return Prepared(
         select(
             inquiry,
@@ -116,6 +117,7 @@ def _tickets(*, skip_locked: bool) -> Prepared:
             contact.c.attributes.label("contact_attributes"),
             company.c.attributes.label("company_attributes"),
             team.c.calendar_id.label("team_calendar_id"),
+            *more,
         )
         .join(contact, contact.c.id == inquiry.c.contact_id)
         .outerjoin(company, company.c.id == contact.c.company_id)
@@ -126,7 +128,8 @@ def _tickets(*, skip_locked: bool) -> Prepared:
     )
 
 
-_LOCK_TICKETS, _LOCK_FREE_TICKETS = _tickets(skip_locked=False), _tickets(skip_locked=True)
+_LOCK_TICKETS, _LOCK_FREE_TICKETS = _tickets(), _tickets(skip_locked=True)
+_LOCK_WITH_STAMP = _tickets(*books.STAMP_COLUMNS)
 
 
 async def lock_tickets(
@@ -135,6 +138,11 @@ async def lock_tickets(
     """Inquiries, locked in order of id, with what policies may ask about their contact, company and team."""
     statement = _LOCK_FREE_TICKETS if skip_locked else _LOCK_TICKETS
     return {int(row["id"]): row for row in await uow.rows(statement, {"ids": list(inquiry_ids)})}
+
+
+async def lock_ticket(uow: UnitOfWork, inquiry_id: int) -> Mapping[str, Any] | None:
+    """The same of one, with what says whether the rules are still those that were read last (see `book.load`)."""
+    return await uow.row(_LOCK_WITH_STAMP, {"ids": [inquiry_id]})
 
 
 def _loading(*conditions: ColumnElement[bool], lock: bool) -> Prepared:
@@ -158,6 +166,15 @@ _CURRENT = _loading(
     lock=True,
 )
 # A clock is only ever locked under its inquiry: what holds the inquiries needs no lock of its own.
+_IS_DUE = Prepared(
+    select(sla_clock.c.id)
+    .where(
+        sla_clock.c.inquiry_id == bindparam("inquiry", required=True),
+        IS_LIVE,
+        sla_clock.c.next_fire_at <= bindparam("now", required=True),
+    )
+    .limit(literal_column("1"))
+)
 _DUE = _loading(IS_LIVE, sla_clock.c.next_fire_at <= bindparam("now", required=True), lock=False)
 
 
@@ -174,6 +191,11 @@ async def load(uow: UnitOfWork, inquiry_ids: Sequence[int], *, everything: bool 
 async def load_due(uow: UnitOfWork, inquiry_ids: Sequence[int]) -> dict[int, Stored]:
     """Of these inquiries, which must be locked, only the clocks that are due: firing looks at nothing else."""
     return _grouped(inquiry_ids, await uow.rows(_DUE, {"ids": list(inquiry_ids), "now": uow.now}))
+
+
+async def is_due(uow: UnitOfWork, inquiry_id: int) -> bool:
+    """Whether a clock of this inquiry, which must be locked, has a step to fire."""
+    return await uow.row(_IS_DUE, {"inquiry": inquiry_id, "now": uow.now}) is not None
 
 
 def _grouped(inquiry_ids: Sequence[int], found: Iterable[Mapping[str, Any]]) -> dict[int, Stored]:
