@@ -112,6 +112,19 @@ class Desk:
             if found is not None:
                 return int(found)
 
+    async def their_requests(self) -> list[int]:
+        """One request of each agent, in no order."""
+        async with self.db.reading() as conn:
+            found = await conn.execute(
+                select(assignment.c.agent_id, assignment.c.inquiry_id).where(
+                    assignment.c.agent_id.in_(self.agents),
+                    assignment.c.ended_at.is_(None),
+                    assignment.c.channel == "async",
+                )
+            )
+            each = {agent_id: int(inquiry_id) for agent_id, inquiry_id in found}
+        return [each[agent_id] for agent_id in self.agents if agent_id in each]
+
     async def finish(self, inquiry_id: int) -> None:
         async with self.db.transaction() as uow:
             if await items.finish(uow, "inquiry", inquiry_id, "solved") is None:
