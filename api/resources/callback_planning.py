@@ -10,12 +10,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from api.layer.fields import Instant, InstantOut, OpenOut, Query, RowId
 from api.layer.routes import Call, Data, Routes
 from api.resources.csv_answer import groups_of, send_rows, zone_of
+from api.resources.named import check_named
 from crm_core import phone, sheet
 from crm_core.access import access_inquiry
 from crm_core.clock import DAY
 from crm_core.db.uow import UnitOfWork
-from crm_core.errors import Invalid, NotFound
-from crm_core.schema import contact, identity, team
+from crm_core.errors import Invalid
+from crm_core.schema import contact, identity
 from crm_core.views import iso
 from routing.callbacks import booking, report, rows, slots
 from routing.callbacks.plan import Zones, zones_of
@@ -77,10 +78,7 @@ async def list_slots(call: Call, uow: UnitOfWork, query: SlotsQuery) -> Annotate
         await access_inquiry(uow, call.actor, query.inquiry_id) if query.inquiry_id is not None else None
     )
     team_id = query.team_id or (request["team_id"] if request else None) or await booking.default_team(uow)
-    if query.team_id is not None:
-        known = await uow.scalar(select(team.c.id).where(team.c.id == query.team_id))
-        if known is None:
-            raise NotFound(f"no team {query.team_id}", params={"team_id": query.team_id})
+    await check_named(uow.conn, team_id=query.team_id)
     zones = await _zones(uow, query.phone, request)
     begin = max(query.since or uow.now, uow.now)
     if begin > uow.now + 90 * DAY:
@@ -151,6 +149,7 @@ async def report_csv(call: Call, conn: AsyncConnection, query: ReportQuery) -> w
 
 
 async def _report(conn: AsyncConnection, query: ReportQuery) -> Data:
+    await check_named(conn, team_id=query.team_id)
     zone = zone_of(query.zone or await ledger.default_zone(conn))
     return await report.report(
         conn, since=query.since, until=query.until, team_id=query.team_id, group=query.group, zone=zone

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from api.layer.fields import Instant, InstantOut, Out, Query, RowId
 from api.layer.routes import Call, Data, Routes
 from api.resources.csv_answer import groups_of, send_rows
+from api.resources.named import check_named
 from api.resources.people_shapes import NamedOut
 from crm_core.clock import DAY
 from routing import fairness
@@ -63,20 +64,25 @@ async def show_fairness(
 ) -> Annotated[Data, FairnessOut]:
     """Jain's index of handled work per scheduled hour, per team and shift, with everybody's own numbers."""
     start, end = _period(call, query)
-    return fairness.as_data(await fairness.report(conn, start, end, team_id=query.team_id), start, end)
+    return fairness.as_data(await _groups(conn, query, start, end), start, end)
 
 
 @routes.get("/reports/fairness.csv", produces="text/csv")
 async def show_fairness_csv(call: Call, conn: AsyncConnection, query: FairnessQuery) -> web.StreamResponse:
     """The same as a spreadsheet: a row an agent."""
     start, end = _period(call, query)
-    groups = await fairness.report(conn, start, end, team_id=query.team_id)
+    groups = await _groups(conn, query, start, end)
     header = [
         "team_id", "team", "shift", "jain", "jain_units", "agent_id", "agent", "handled", "units", "by_hand", "hours",
         "hours_source", "online_hours", "per_hour", "units_per_hour", "offers", "accepted", "declined", "missed",
         "absent", "counts",
     ]  # fmt: skip
     return await send_rows(call, "fairness", header, groups_of(_lines(groups)))
+
+
+async def _groups(conn: AsyncConnection, query: FairnessQuery, start: int, end: int) -> list[fairness.Group]:
+    await check_named(conn, team_id=query.team_id)
+    return await fairness.report(conn, start, end, team_id=query.team_id)
 
 
 def _lines(groups: list[fairness.Group]) -> list[list[Any]]:

@@ -12,6 +12,7 @@ from api.layer.fields import Comma, Instant, InstantOut, OpenOut, RowId
 from api.layer.routes import Call, Data, Routes
 from api.resources.csv_answer import groups_of, send_rows, zone_of
 from api.resources.ledger import ZoneQuery, check_period
+from api.resources.named import check_named
 from crm_core.clock import DAY
 from routing.sla import ledger, reports, reports_promises, reports_queue
 from routing.sla.clock import Metric
@@ -68,6 +69,7 @@ async def _make(
     end = call.now if query.end is None else query.end
     begin = end - DAY if query.begin is None else query.begin
     check_period(begin, end)
+    await check_named(conn, team_id=query.team_id, agent_id=query.agent_id)
     zone: ZoneInfo = zone_of(query.zone or await ledger.default_zone(conn))
     question = reports.Question(
         begin=begin,

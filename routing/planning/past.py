@@ -42,6 +42,14 @@ class Period:
             )  # fmt: skip
         return cls(start, end)
 
+    def recorded(self, now: int) -> Self:
+        """As much of it as has been. Raises Invalid `bad_period` where that is nothing."""
+        if self.start >= now:
+            raise Invalid(
+                "the period lies in the future; only what was recorded can be replayed", code="bad_period"
+            )
+        return type(self)(self.start, min(self.end, now))
+
     @property
     def length_ms(self) -> int:
         return self.end - self.start

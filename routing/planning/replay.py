@@ -87,11 +87,7 @@ async def gather(
     Raises:
         Invalid: `bad_period`, `too_much_traffic`, `nothing_recorded`. NotFound: no such team.
     """
-    if period.start >= now:
-        raise Invalid(
-            "the period lies in the future; only what was recorded can be replayed", code="bad_period"
-        )
-    period = Period(period.start, min(period.end, now))
+    period = period.recorded(now)
     whole = Period(period.start - LEAD_MS, period.end)
     there_until = min(period.end + TAIL_MS, now)
     found = await history.read(db, whole, team_id=team_id, at_most=at_most)

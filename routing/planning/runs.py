@@ -58,6 +58,7 @@ async def ask(uow: UnitOfWork, question: Question, *, asked_by: int | None) -> d
         ChangeError, Invalid: it cannot be answered, whatever was recorded. NotFound: the team. Conflict:
         `too_many_runs`.
     """
+    question.period.recorded(uow.now)
     await replay.check(uow.conn, Change.parse(question.change), team_id=question.team_id, now=uow.now)
     waiting = await uow.scalar(
         select(func.count()).where(

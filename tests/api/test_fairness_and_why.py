@@ -33,6 +33,24 @@ async def test_fairness_as_json_and_as_a_spreadsheet(desk: Desk) -> None:
     assert "Anna" in text
 
 
+async def test_a_report_about_nobody_is_a_wrong_question(desk: Desk) -> None:
+    client = await desk.client("sofia")
+    promised = "from=2026-11-23T00:00:00Z&to=2026-11-24T00:00:00Z&"
+    of_teams = ["planning/forecast?", "planning/at-risk?", "callbacks/slots?"]
+    of_teams += [f"reports/fairness{x}?" for x in ("", ".csv")]
+    of_teams += [f"callbacks/report{x}?{promised}" for x in ("", ".csv")]
+    names = ("sla", "service", "handling", "resolution", "backlog")
+    of_both = [f"reports/{name}{x}?" for name in names for x in ("", ".csv")]
+    asked = [(path, "team_id") for path in (*of_teams, *of_both)] + [(path, "agent_id") for path in of_both]
+    for path, name in asked:
+        answer = await client.get(f"/api/v1/{path}{name}=99999")
+        problem = await answer.json()
+        assert (answer.status, problem["code"], problem["params"]) == (404, "not_found", {name: 99999}), path
+    for path in (*of_teams, *of_both):
+        known = await client.get(f"/api/v1/{path}team_id={desk.teams['support']}")
+        assert known.status == 200, (path, await known.text())
+
+
 async def test_reasons_of_items_and_decisions_made_again(live: Desk) -> None:
     row = await write(live, "help", "ira", "My visa")
     async with live.db.reading() as conn:

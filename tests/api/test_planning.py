@@ -80,6 +80,7 @@ async def test_what_cannot_be_asked_is_refused_with_its_place(desk: Desk) -> Non
         ({**PERIOD, "change": {"teams": {"support": {"load_max": 0}}}}, "bad_change"),
         ({"from": PERIOD["to"], "to": PERIOD["from"], "change": {}}, "bad_period"),
         ({"from": to_iso(0), "to": PERIOD["to"], "change": {}}, "bad_period"),
+        ({"from": "2099-01-01T00:00:00Z", "to": "2099-01-02T00:00:00Z", "change": {}}, "bad_period"),
         ({**PERIOD, "change": {}, "seeds": 51}, "invalid"),
         ({**PERIOD, "change": []}, "invalid"),
         ({"change": {}}, "invalid"),
