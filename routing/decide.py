@@ -183,6 +183,13 @@ def personal_failure(item: Item, agent: AgentView, settings: TeamSettings, now: 
     return Reason.LEAD_CAP if stand is not None and stand.capped else None
 
 
+def agent_failure(item: Item, agent: AgentView, settings: TeamSettings, now: int) -> Reason | None:
+    """Why this agent could not take the item now, whatever lanes he is in."""
+    rules = settings.channel(item.channel)
+    failure = availability_failure(agent, item.channel, rules.weight, rules, now)
+    return failure or personal_failure(item, agent, settings, now)
+
+
 def broadcast_size(item: Item, step: Step, settings: TeamSettings, found: int, now: int) -> int:
     """How many agents are asked at once; 0: one, as usual.
 
@@ -357,11 +364,7 @@ def pick(
 def pull_failure(agent: AgentView, head: Item, team: TeamRules, now: int) -> Reason | None:
     """Why this agent does not get an item of one of his lanes now, or None."""
     settings = team.settings
-    rules = settings.channel(head.channel)
-    reason = availability_failure(agent, head.channel, rules.weight, rules, now)
-    if reason is not None:
-        return reason
-    reason = personal_failure(head, agent, settings, now)
+    reason = agent_failure(head, agent, settings, now)
     if reason is not None:
         return reason
     if is_parked_by_hours(head, settings, team.hours):

@@ -331,7 +331,7 @@ async def _pull_one(uow: UnitOfWork, agent: AgentView, trigger: str, choice: _Ch
             continue
         why = reasons.of_pull(
             item, agent, picked, trigger=trigger, heads=len(here), lost=lost,
-            version=team.settings.version, now=now,
+            version=team.settings.version, now=now, manager=await _manager(uow.conn, item, agent, team, now),
         )  # fmt: skip
         given = replay.of_pull(agent, picked, here, choice.rules, now)
         why["took_us"] = (perf_counter_ns() - began) // 1000
@@ -341,6 +341,18 @@ async def _pull_one(uow: UnitOfWork, agent: AgentView, trigger: str, choice: _Ch
             batch=batch,
         )  # fmt: skip
         return _with_one_more(agent, item.channel, team, now)
+    return None
+
+
+async def _manager(
+    conn: AsyncConnection, item: Item, agent: AgentView, team: TeamContext, now: int
+) -> tuple[AgentView, Reason | None] | None:
+    """The contact's manager, if somebody else takes it, and why he does not: read for the reason alone."""
+    if item.manager_id is None or item.manager_id == agent.agent_id:
+        return None
+    found = await store.views(conn, {item.manager_id: ()}, skills=(), now=now)
+    for person in await _with_leads(conn, item, team, found, now):
+        return person, decide.agent_failure(item, person, team.settings, now)
     return None
 
 

@@ -32,14 +32,13 @@ def of_placement(
     if lost:
         why["lost"] = [list(entry) for entry in lost[:MAX_REJECTED]]
     if item.manager_id is not None:
-        why["manager"] = {
-            "agent_id": item.manager_id,
-            "name": _short(people.get(item.manager_id, "")),
-            "reason": next(
-                (r.reason.value for r in placement.rejected if r.agent.agent_id == item.manager_id), None
-            ),
-            "waited_ms": max(now - item.ready_at, 0) if item.step_no == 0 else 0,
-        }
+        against = {r.agent.agent_id: r.reason.value for r in placement.rejected} | dict(lost)
+        # For him alone it waited since it came into that ring; before, somebody else may have had it.
+        waited = item.step_no == 0 and any(ring.scope == "manager" for ring in placement.left)
+        why["manager"] = _manager(
+            item.manager_id, people.get(item.manager_id, ""), against.get(item.manager_id),
+            waited_ms=max(now - item.step_entered_at, 0) if waited else 0,
+        )  # fmt: skip
     if placement.park_until is not None:
         why["park"] = {"until": placement.park_until, "reason": placement.park_reason}
     if placement.next_step_at is not None and winner is None:
@@ -58,10 +57,10 @@ def of_placement(
 
 def of_pull(
     item: Item, agent: AgentView, picked: Pick, *, trigger: str, heads: int, lost: Sequence[tuple[int, str]],
-    version: int, now: int,
+    version: int, now: int, manager: tuple[AgentView, Reason | None] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Why an agent who is free took this item: whose turn it was among the first of his lanes, and what he
-    passed.
+    passed. `manager`: the contact's, if that is somebody else, and what is against him.
     """
     step = picked.step
     if step is None:
@@ -77,8 +76,15 @@ def of_pull(
         why["passed"] = [[p.item_id, p.reason.value] for p in picked.passed[:MAX_REJECTED]]
     if lost:
         why["lost"] = [list(entry) for entry in lost[:MAX_REJECTED]]
+    if manager is not None:
+        person, reason = manager
+        why["manager"] = _manager(person.agent_id, person.name, None if reason is None else reason.value)
     why["winner"] = _rank(item, ranking.rank_of(item, agent, step.no), now)
     return why
+
+
+def _manager(agent_id: int, name: str, reason: str | None, *, waited_ms: int = 0) -> dict[str, Any]:
+    return {"agent_id": agent_id, "name": _short(name), "reason": reason, "waited_ms": waited_ms}
 
 
 def of_people(

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from sqlalchemy import event, insert, update
 
-from crm_core.clock import MINUTE, SECOND
+from crm_core.clock import HOUR, MINUTE, SECOND
 from crm_core.db.engine import Database
 from crm_core.errors import NotFound
 from crm_core.schema import contact
-from routing import assignments, configuration, explain, offers
+from routing import assignments, configuration, explain, offers, sweep
 from routing.schema import calendar, decision
 from tests.conftest import MovableClock
 from tests.routing.engine import desk
@@ -197,3 +197,65 @@ async def test_the_question_costs_the_same_with_a_long_queue(db: Database, clock
     assert few == await statements() <= 32
     async with db.transaction() as uow:
         await uow.execute(update(contact).values(vip=False))
+
+
+async def test_who_pulled_it_is_told_beside_why_the_manager_did_not_get_it(
+    db: Database, clock: MovableClock
+) -> None:
+    """As for an item that asked for somebody, so for an agent who asked for work: in every language."""
+    team = await desk.a_team(db, settings={"channels": {"chat": {"max": 1}}})
+    petro = await desk.an_agent(db, "Petro", team)
+    await desk.arrives(db, team_id=team, channel="webchat")
+    person = await desk.a_contact(db, manager_id=petro)
+    item = await desk.arrives(db, team_id=team, channel="webchat", contact_id=person)
+    clock.advance(MINUTE)
+    await desk.beat(db)
+    await sweep.sweep_steps(db)
+    olena = await desk.an_agent(db, "Olena", team)
+    told = (await why(db, item.source_id))["decisions"][-1]
+    assert (told["trigger"], told["agent_id"]) == ("online", olena)
+    assert told["why"]["manager"] == {
+        "agent_id": petro, "name": "Petro", "reason": "no_capacity", "waited_ms": 0,
+    }  # fmt: skip
+    assert told["text"].endswith("Manager Petro: has no free place.")
+    for language, words in (
+        ("uk", "Менеджер Petro: немає вільного місця."),
+        ("ru", "Менеджер Petro: нет свободного места."),
+    ):
+        assert words in (await why(db, item.source_id, language))["decisions"][-1]["text"]
+
+
+async def test_who_declined_it_himself_is_told_as_the_manager_who_did(
+    db: Database, clock: MovableClock
+) -> None:
+    team = await desk.a_team(db)
+    petro = await desk.an_agent(db, "Petro", team)
+    item = await desk.arrives(
+        db, team_id=team, channel="webchat", contact_id=await desk.a_contact(db, manager_id=petro)
+    )
+    (his,) = await desk.open_offers(db, item.id)
+    async with db.transaction() as uow:
+        await offers.decline(uow, his["id"], petro)
+    await desk.an_agent(db, "Olena", team)
+    told = (await why(db, item.source_id))["decisions"][-1]
+    assert told["why"]["manager"]["reason"] == "excluded_declined"
+    assert told["text"].endswith("Manager Petro: declined or missed it a short while ago.")
+
+
+async def test_time_with_somebody_else_is_no_waiting_for_the_manager(
+    db: Database, clock: MovableClock
+) -> None:
+    team = await desk.a_team(db)
+    olena = await desk.an_agent(db, "Olena", team)
+    petro = await desk.an_agent(db, "Petro", team, online=False)
+    person = await desk.a_contact(db, manager_id=petro)
+    item = await desk.arrives(db, team_id=team, contact_id=person)
+    assert item.owner_id == olena
+    await desk.an_agent(db, "Ihor", team)
+    clock.advance(3 * HOUR)
+    await desk.beat(db)
+    async with db.transaction() as uow:
+        await assignments.release(uow, item.source_id, f"agent:{olena}")
+    told = (await why(db, item.source_id))["decisions"][-1]
+    assert told["why"]["manager"]["waited_ms"] == 0
+    assert told["text"].endswith("Manager Petro: offline.")
