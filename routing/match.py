@@ -33,7 +33,7 @@ from routing import (
     store,
 )
 from routing.eligibility import availability_failure, lane_failure
-from routing.model import AgentView, Item, ItemState, Reason, RowLike
+from routing.model import AgentView, Item, ItemState, LeadStand, Reason, RowLike
 from routing.schema import agent_lane, agent_slot, agent_state, lane, queue_entry
 from routing.settings import DEFAULT_CHANNELS
 from routing.store import TeamContext
@@ -328,6 +328,10 @@ async def _pull_one(uow: UnitOfWork, agent: AgentView, trigger: str, choice: _Ch
         failure = await _hold(uow, item, agent.agent_id, team, lane_ids, batch, state=state)
         if failure is not None:
             lost.append((item.id, failure.value))
+            if failure == Reason.LEAD_CAP:
+                # He had room when he was read; what is no lead must not wait behind all the others.
+                full = LeadStand(share=0, capped=True)
+                agent = replace(agent, leads={**agent.leads, item.team_id: full})
             continue
         why = reasons.of_pull(
             item, agent, picked, trigger=trigger, heads=len(here), lost=lost,

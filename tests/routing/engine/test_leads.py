@@ -1,13 +1,15 @@
 """Leads shared out by weight: fewest by weight, daily caps, days of the team's zone."""
 
+import asyncio
+
 import pytest
 
 from crm_core.clock import DAY, HOUR
 from crm_core.db.engine import Database
-from routing import assignments, explain, lead_counts
+from routing import assignments, explain, lead_counts, offers, sweep
 from routing.lead_counts import Counts
 from routing.model import ItemState
-from routing.schema import decision, lead_count
+from routing.schema import decision, lead_count, offer, work_item
 from routing.settings import LeadSettings
 from tests.conftest import MovableClock
 from tests.routing.engine import desk
@@ -95,3 +97,41 @@ def test_shares_and_caps() -> None:
     assert not lead_counts.stand(leads, 1, Counts(6, 2)).capped
     assert lead_counts.stand(leads, 1, Counts(6, 3)).capped
     assert lead_counts.stand(leads, 2, Counts()).capped, "a weight of zero gets none"
+
+
+async def test_leads_that_he_is_asked_about_are_within_the_cap(db: Database) -> None:
+    """Leads of a chat are offered: what is offered and may be accepted counts, also where two come at once."""
+    team_id = await desk.a_team(db, settings={"leads": {"selector": "weighted", "daily_cap": 2}})
+    olena = await desk.an_agent(db, "Olena", team_id)
+    asked = [await desk.an_inquiry(db, team_id=team_id, kind="lead", channel="webchat") for _ in range(4)]
+    await asyncio.gather(*(desk.enqueue(db, inquiry_id) for inquiry_id in asked))
+    items = [i for i in await desk.rows(db, work_item) if i["source_id"] in asked]
+    assert sorted(i["state"] for i in items) == ["offered", "offered", "waiting", "waiting"]
+
+    first, second = await desk.rows(db, offer, offer.c.state == "open")
+    async with db.transaction() as uow:
+        await offers.accept(uow, first["id"], olena)
+    await sweep.sweep_lanes(db)
+    assert len(await desk.rows(db, offer)) == 2, "one he has, one he is asked about: that is all of the day"
+    async with db.transaction() as uow:
+        await offers.decline(uow, second["id"], olena)
+    # The place of the declined one goes to the next, and no further.
+    (third,) = await desk.rows(db, offer, offer.c.state == "open")
+    async with db.transaction() as uow:
+        await offers.accept(uow, third["id"], olena)
+    await sweep.sweep_lanes(db)
+    (row,) = await desk.rows(db, lead_count)
+    assert (row["given_today"], len(await desk.rows(db, offer, offer.c.state == "open"))) == (2, 0)
+    await desk.check_invariants(db)
+
+
+async def test_a_crowd_of_leads_beyond_the_cap_is_not_before_other_work(db: Database) -> None:
+    team_id = await desk.a_team(db)
+    olena = await desk.an_agent(db, "Olena", team_id, online=False)
+    await desk.set_team(db, team_id, {"leads": {"selector": "weighted", "daily_cap": 1}})
+    for _ in range(8):
+        await desk.arrives(db, team_id=team_id, kind="lead")
+    mail = await desk.arrives(db, team_id=team_id)
+    await desk.go(db, olena, "online")
+    assert (await desk.the_item(db, mail.id)).owner_id == olena
+    assert (await desk.rows(db, lead_count))[0]["given_today"] == 1
