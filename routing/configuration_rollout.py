@@ -182,7 +182,7 @@ def rekeyed(item: Item, team: store.TeamContext) -> Item:
         team.settings, channel=item.channel, kind=item.kind, priority=item.priority, vip=item.vip,
         ready_at=item.ready_at, due_at=item.due_at, calendar=team.calendar,
     )  # fmt: skip
-    return replace(item, order_key=key.key, order_parts={**item.order_parts, **key.as_data()})
+    return replace(item, order_key=key.key, order_parts=key.as_data())
 
 
 def same_ring(item: Item, before: TeamSettings | None, after: TeamSettings) -> int:

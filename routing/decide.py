@@ -11,8 +11,9 @@ from enum import StrEnum
 from hashlib import blake2b
 
 from routing import ranking, steps
+from routing.business_time import Calendar
 from routing.eligibility import availability_failure, lane_failure
-from routing.model import AgentView, Channel, Item, Reason
+from routing.model import AgentView, Item, ItemState, Reason
 from routing.ranking import Rank
 from routing.settings import DEFAULTS, TeamSettings
 from routing.steps import Step
@@ -20,11 +21,21 @@ from routing.steps import Step
 
 @dataclass(frozen=True, slots=True)
 class Hours:
-    """Whether the team works now, when it opens next, and, if somebody is on call then, when it closes."""
+    """Whether the team works now, when it opens next, and, if that makes a difference, when it closes."""
 
     is_open: bool = True
     next_open: int | None = None
     next_close: int | None = None
+
+
+def hours_of(calendar: Calendar | None, settings: TeamSettings, now: int) -> Hours:
+    """A team's hours as its decisions need them."""
+    if calendar is None:
+        return Hours()
+    if not calendar.is_open(now):
+        return Hours(is_open=False, next_open=calendar.next_open(now))
+    matters = settings.after_hours == "park" or settings.on_call_team is not None
+    return Hours(next_close=calendar.next_close(now)) if matters else Hours()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +77,8 @@ class Placement:
     """What `place` found.
 
     `ranks` best first; empty means that the item waits in `step` until `next_step_at` at the longest (None:
-    without end), or, with `park_until`, is not in the queue before that instant. `broadcast`: so many of them
-    are asked at once, 0: the best alone.
+    without end) and is looked at again when its team closes (`closes_at`), or, with `park_until`, is not in the queue
+    before that instant. `broadcast`: so many of them are asked at once, 0: the best alone.
     """
 
     step: Step
@@ -76,6 +87,7 @@ class Placement:
     rejected: tuple[Rejected, ...] = ()
     considered: int = 0
     next_step_at: int | None = None
+    closes_at: int | None = None
     park_until: int | None = None
     park_reason: str | None = None
     left: tuple[Left, ...] = ()
@@ -98,7 +110,8 @@ def place(
     """
     plan = steps.plan(item, settings)
     no = min(item.step_no, len(plan) - 1)
-    entered_at = item.step_entered_at
+    # What was parked comes into its ring now.
+    entered_at = now if item.state == ItemState.PARKED else item.step_entered_at
     if is_parked_by_hours(item, settings, hours):
         return Placement(
             step=plan[no], entered_at=entered_at, park_until=hours.next_open, park_reason="after_hours"
@@ -117,9 +130,12 @@ def place(
             empty = step.skip_if_empty and not step.personal and steps.is_empty(step, item, agents, now)
             why = "empty" if empty else None
         if why is None:
-            if settings.on_call_team is not None and hours.next_close is not None:
-                # Whoever is on call then is asked too, without waiting for another ring.
-                leave = hours.next_close if leave is None else min(leave, hours.next_close)
+            closes = hours.next_close if item.directed_agent_id is None else None
+            if closes is not None and not settings.rests_when_closed(item.channel, item.priority, item.vip):
+                if settings.on_call_team is not None and settings.serves_at_night(item.priority, item.vip):
+                    # Whoever is on call then is asked too, without waiting for another ring.
+                    leave = closes if leave is None else min(leave, closes)
+                closes = None
             ranks = tuple(ranking.ranked(item, eligible, step.no, steady=steps.asks_steady(item, settings)))
             return Placement(
                 step=step,
@@ -129,6 +145,7 @@ def place(
                 rejected=tuple(rejected),
                 considered=len(eligible) + len(rejected),
                 next_step_at=leave,
+                closes_at=closes,
                 left=tuple(left),
             )
         left.append(Left(scope=step.scope, agent_id=step.agent_id, why=why))
@@ -241,7 +258,7 @@ def is_on_call(item: Item, settings: TeamSettings, hours: Hours) -> bool:
     """Whether the item is served although its team is closed: an urgent one, or of a VIP, if the team says so.
     Kept with the item until it opens, because its rings then have the on-call team, too.
     """
-    return not hours.is_open and (item.priority in settings.on_call or (item.vip and settings.on_call_vip))
+    return not hours.is_open and settings.serves_at_night(item.priority, item.vip)
 
 
 def is_parked_by_hours(item: Item, settings: TeamSettings, hours: Hours) -> bool:
@@ -250,11 +267,9 @@ def is_parked_by_hours(item: Item, settings: TeamSettings, hours: Hours) -> bool
 
     A team that never opens again parks nothing: that would be losing it.
     """
-    if hours.is_open or hours.next_open is None or settings.after_hours != "park":
+    if hours.is_open or hours.next_open is None or item.directed_agent_id is not None:
         return False
-    if item.directed_agent_id is not None or item.channel == Channel.CALLBACK:
-        return False
-    return not is_on_call(item, settings, hours)
+    return settings.rests_when_closed(item.channel, item.priority, item.vip)
 
 
 # --- an agent asks

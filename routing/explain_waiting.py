@@ -89,7 +89,7 @@ async def waiting_view(
         "window": _window(step, item, names),
         "text": text,
         "order_key": item.order_key,
-        "order_parts": dict(item.order_parts),
+        "order_parts": {name: part for name, part in item.order_parts.items() if name != "closed"},
         "key": key_texts(item, now, language),
         "waited_ms": max(now - item.ready_at, 0),
         "widens_at": iso(widens),

@@ -10,8 +10,8 @@ from sqlalchemy import select
 
 from crm_core.db.uow import UnitOfWork
 from crm_core.events import DomainEvent, Listener
-from crm_core.schema import inquiry
-from routing import asking, assignments, closed_reply, items, store
+from crm_core.schema import inquiry, team
+from routing import asking, assignments, closed_reply, configuration, items, store
 from routing.assignments import TRANSFER
 from routing.model import ItemState
 from routing.schema import work_item
@@ -102,6 +102,16 @@ async def on_clock(uow: UnitOfWork, event: DomainEvent) -> None:
         await items.rekey(uow, event.inquiry_id)
 
 
+async def on_calendar(uow: UnitOfWork, event: DomainEvent) -> None:
+    """Working hours changed: what is parked until an opening, or paced by them, follows."""
+    if "version" not in event.payload:
+        return
+    for row in await uow.rows(
+        select(team.c.id).where(team.c.calendar_id == event.subject_id).order_by(team.c.id)
+    ):
+        await configuration.follow(uow, row["id"])
+
+
 async def on_sla_step(uow: UnitOfWork, event: DomainEvent) -> None:
     """A step of the SLA asks for more people to be asked."""
     if event.inquiry_id is None:
@@ -167,5 +177,6 @@ LISTENERS: dict[str, list[Listener]] = {
     "call.updated": [on_call],
     "sla.retargeted": [on_clock],
     "sla.step": [on_sla_step],
+    "sla.calendar_changed": [on_calendar],
     "inquiry.merged": [on_merged],
 }

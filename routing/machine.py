@@ -74,6 +74,7 @@ class Waits:
     step: Step
     entered_at: int
     next_step_at: int | None
+    closes_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -345,7 +346,7 @@ def _waits(item: Item, event: Waits) -> Change:
     same = item.state == ItemState.WAITING and item.step_no == event.step.no
     after = evolve(
         item, state=ItemState.WAITING, step_no=event.step.no, step_entered_at=event.entered_at,
-        next_step_at=event.next_step_at, wake_at=None, parked_reason=None,
+        next_step_at=event.next_step_at, wake_at=event.closes_at, parked_reason=None,
     )  # fmt: skip
     # Entering is idempotent; an item that stays in its step keeps its entries unless the plan itself changed.
     actions: tuple[Action, ...] = (EnterLanes(step=event.step),)

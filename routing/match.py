@@ -174,8 +174,9 @@ async def _let_wait(
         outcome = "parked"
     else:
         event = machine.Waits(
-            step=placement.step, entered_at=placement.entered_at, next_step_at=placement.next_step_at
-        )
+            step=placement.step, entered_at=placement.entered_at, next_step_at=placement.next_step_at,
+            closes_at=placement.closes_at,
+        )  # fmt: skip
         outcome = "waits"
     moved = (item.state, item.step_no, item.parked_reason) != (
         ItemState.PARKED if outcome == "parked" else ItemState.WAITING,

@@ -8,7 +8,7 @@ from typing import Any
 
 from routing import ranking
 from routing.decide import Pick, Placement, Turn
-from routing.model import AgentView, Item, Reason
+from routing.model import AgentView, Item, ItemState, Reason
 from routing.ranking import Rank
 from routing.steps import Step
 
@@ -34,7 +34,8 @@ def of_placement(
     if item.manager_id is not None:
         against = {r.agent.agent_id: r.reason.value for r in placement.rejected} | dict(lost)
         # For him alone it waited since it came into that ring; before, somebody else may have had it.
-        waited = item.step_no == 0 and any(ring.scope == "manager" for ring in placement.left)
+        queued = item.step_no == 0 and item.state != ItemState.PARKED
+        waited = queued and any(ring.scope == "manager" for ring in placement.left)
         why["manager"] = _manager(
             item.manager_id, people.get(item.manager_id, ""), against.get(item.manager_id),
             waited_ms=max(now - item.step_entered_at, 0) if waited else 0,
@@ -150,7 +151,8 @@ def _bytes(why: Mapping[str, Any]) -> int:
 
 
 def _key(item: Item) -> dict[str, Any]:
-    return {"order_key": item.order_key, "due_at": item.due_at, **item.order_parts}
+    parts = {name: value for name, value in item.order_parts.items() if name != "closed"}
+    return {"order_key": item.order_key, "due_at": item.due_at, **parts}
 
 
 def _rank(item: Item, rank: Rank, now: int) -> dict[str, Any]:

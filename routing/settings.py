@@ -239,6 +239,16 @@ class TeamSettings:
     def channel(self, name: str) -> ChannelSettings:
         return self.channels[name]
 
+    def serves_at_night(self, priority: str, vip: bool) -> bool:
+        """Whether somebody is on call for what is so urgent while the team is closed."""
+        return priority in self.on_call or (vip and self.on_call_vip)
+
+    def rests_when_closed(self, channel: str, priority: str, vip: bool) -> bool:
+        """Whether such an item waits for the opening; a callback is promised for its time, whenever that is."""
+        if self.after_hours != "park" or channel == Channel.CALLBACK:
+            return False
+        return not self.serves_at_night(priority, vip)
+
 
 DEFAULTS = TeamSettings()
 

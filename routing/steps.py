@@ -42,16 +42,31 @@ class Step:
         return frozenset(lane.signature for lane in self.lanes)
 
 
-def budget_ms(item: Item) -> int:
-    """The time from ready to the target of the order key: the deadline, or the longest wait of the channel if that is
-    earlier.
-    """
-    known = [t for t in (item.due_at, item.order_parts.get("target_at")) if t is not None]
-    return max(int(min(known, default=item.ready_at)) - item.ready_at, 0)
-
-
 def target_at(item: Item) -> int:
-    return item.ready_at + budget_ms(item)
+    """The target of the order key: the deadline, or the longest wait of the channel if that is earlier."""
+    known = [t for t in (item.due_at, item.order_parts.get("target_at")) if t is not None]
+    return max(int(min(known, default=item.ready_at)), item.ready_at)
+
+
+def budget_ms(item: Item) -> int:
+    """The time from ready to the target, without the hours in which the item rests because its team is closed."""
+    return _spent_ms(item, target_at(item))
+
+
+def _spent_ms(item: Item, end: int) -> int:
+    closed = sum(max(min(b, end) - a, 0) for a, b in item.order_parts.get("closed", ()))
+    return max(end - item.ready_at - closed, 0)
+
+
+def after(item: Item, ms: int) -> int:
+    """The instant at which so much of the item's time is spent; while its team is closed none is."""
+    begin = item.ready_at
+    for closes, opens in item.order_parts.get("closed", ()):
+        if begin + ms <= closes:
+            break
+        ms -= max(closes - begin, 0)
+        begin = opens
+    return begin + ms
 
 
 def plan(item: Item, settings: TeamSettings) -> tuple[Step, ...]:
@@ -98,7 +113,7 @@ def plan(item: Item, settings: TeamSettings) -> tuple[Step, ...]:
                 name = "required" if steps[-1].scope == "preferred" else steps[-1].scope
                 steps[-1] = replace(steps[-1], scope=name, skip_if_empty=ring.skip_if_empty)
             continue
-        starts_at = item.ready_at + round(duration_of(ring.at, budget) * pace)
+        starts_at = after(item, round(duration_of(ring.at, budget) * pace))
         steps.append(
             Step(no=len(steps), scope=ring.scope, lanes=lanes, starts_at=starts_at,
                  skip_if_empty=ring.skip_if_empty, agent_id=agent_id,
@@ -152,7 +167,7 @@ def asks_steady(item: Item, settings: TeamSettings) -> str | None:
         return None  # nobody else is asked anyhow
     if item.kind == "lead" and settings.leads.weighted:
         return None  # to whom it goes is a matter of shares
-    return near.skill if item.due_at - item.ready_at <= near.within_ms else None
+    return near.skill if _spent_ms(item, item.due_at) <= near.within_ms else None
 
 
 def skills_asked(item: Item, settings: TeamSettings) -> frozenset[str]:
@@ -208,8 +223,8 @@ def _window_end(
     if agent.routable or soon_back:
         wait = duration_of(rules.sticky_wait, budget_ms(item))
         # A share of the budget is of the item's age, seconds are of this step.
-        start = entered_at if isinstance(rules.sticky_wait, int) else item.ready_at
-        return min(start + wait, max(latest, entered_at))
+        end = entered_at + wait if isinstance(rules.sticky_wait, int) else after(item, wait)
+        return min(end, max(latest, entered_at))
     if is_async and agent.shift_from is not None and agent.shift_from < latest:
         return min(agent.shift_from + SHIFT_GRACE_MS, latest)
     return now if step.skip_if_empty else min(entered_at, now)

@@ -29,7 +29,7 @@ from crm_core.schema import (
 from routing import capacity, handle_time
 from routing.business_time import Calendar
 from routing.calendar_spec import CalendarError
-from routing.decide import Hours, Loads, QueueLoad, TeamRules
+from routing.decide import Hours, Loads, QueueLoad, TeamRules, hours_of
 from routing.machine import Holding
 from routing.model import LIVE, AgentView, Channel, Item, ItemState, LaneSpec, Presence, RowLike, Slot
 from routing.schema import (
@@ -64,12 +64,7 @@ class TeamContext:
     problem: str | None = None
 
     def hours(self, now: int) -> Hours:
-        if self.calendar is None:
-            return Hours()
-        if self.calendar.is_open(now):
-            on_call = self.settings.on_call_team is not None
-            return Hours(next_close=self.calendar.next_close(now)) if on_call else Hours()
-        return Hours(is_open=False, next_open=self.calendar.next_open(now))
+        return hours_of(self.calendar, self.settings, now)
 
     @property
     def tz(self) -> str:

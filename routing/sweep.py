@@ -79,8 +79,8 @@ async def sweep_steps(db: Database) -> int | None:
 
 
 async def sweep_wakeups(db: Database) -> int | None:
-    """Parked items whose time has come, wrap-ups that are over, chats that fell silent or lost their
-    agent.
+    """Parked items whose time has come, waiting ones whose team closes, wrap-ups that are over, chats that fell silent
+    or lost their agent.
     """
     now = db.clock.now_ms()
     due = await _ids(
@@ -150,7 +150,7 @@ SWEEPERS: Sequence[tuple[str, Sweeper]] = (
 
 async def _wake(uow: UnitOfWork, item: Item) -> None:
     team = await store.team_context(uow.conn, item.team_id)
-    if item.state == ItemState.PARKED:
+    if item.state in (ItemState.PARKED, ItemState.WAITING):
         await match.route_item(uow, item, "wake", team=team)
     elif item.state == ItemState.WRAPUP:
         held = await store.holdings(uow, item)

@@ -54,11 +54,11 @@ class Team:
         """Its settings and whether it works now. Asks the calendar once between two of its changes."""
         calendar = self.calendar
         if calendar is not None and now >= self._until:
-            is_open = calendar.is_open(now)
-            opens = None if is_open else calendar.next_open(now)
-            # While it is open the answer is asked for again each minute: closing has no event here.
-            self._until = (now // MINUTE + 1) * MINUTE if is_open else (opens or now + MINUTE)
-            self._rules = TeamRules(self.settings, _ALWAYS if is_open else Hours(False, opens))
+            hours = decide.hours_of(calendar, self.settings, now)
+            closes = calendar.next_close(now) if hours.is_open else None
+            changes = closes if hours.is_open else hours.next_open
+            self._until = now + DAY if changes is None else changes
+            self._rules = TeamRules(self.settings, hours)
         return self._rules
 
 
@@ -253,9 +253,12 @@ class Engine:
             self._feed(
                 live,
                 machine.Waits(
-                    step=placement.step, entered_at=placement.entered_at, next_step_at=placement.next_step_at
+                    step=placement.step, entered_at=placement.entered_at, next_step_at=placement.next_step_at,
+                    closes_at=placement.closes_at,
                 ),
-            )
+            )  # fmt: skip
+            if placement.closes_at is not None:
+                self.at(placement.closes_at, Event.WAKE, live, live.version)
             if placement.next_step_at is not None:
                 self.at(placement.next_step_at, Event.STEP, live, live.version)
 
@@ -541,7 +544,7 @@ class Engine:
             self._route(live)
 
     def _wake(self, live: Live, stamp: int) -> None:
-        if live.item.state == ItemState.PARKED and live.version == stamp:
+        if live.item.state in (ItemState.PARKED, ItemState.WAITING) and live.version == stamp:
             self._route(live)
 
     def _poll(self, desk: Desk, _stamp: int) -> None:
