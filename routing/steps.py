@@ -54,13 +54,13 @@ def budget_ms(item: Item) -> int:
 
 
 def _spent_ms(item: Item, end: int) -> int:
-    closed = sum(max(min(b, end) - a, 0) for a, b in item.order_parts.get("closed", ()))
+    closed: int = sum(max(min(b, end) - a, 0) for a, b in item.order_parts.get("closed", ()))
     return max(end - item.ready_at - closed, 0)
 
 
 def after(item: Item, ms: int) -> int:
     """The instant at which so much of the item's time is spent; while its team is closed none is."""
-    begin = item.ready_at
+    begin: int = item.ready_at
     for closes, opens in item.order_parts.get("closed", ()):
         if begin + ms <= closes:
             break

@@ -161,7 +161,9 @@ def test_the_longest_wait_is_counted_while_somebody_works() -> None:
     assert on_call.target_at == SIX + HOUR + 3 * MINUTE, "somebody is there for it"
     promised = a_key(SIX + HOUR, channel="callback", due_at=SIX + 2 * HOUR)
     assert (promised.target_at, promised.closed) == (SIX + HOUR + 5 * MINUTE, ())
-    far = a_key(NINE, channel="async", due_at=None, settings=parse({"channels": {"async": {"max_wait_s": 9_000_000}}}))
+    far = a_key(
+        NINE, channel="async", due_at=None, settings=parse({"channels": {"async": {"max_wait_s": 9_000_000}}})
+    )
     assert far.closed == (), f"more than {MAX_CLOSED} nights are not kept"
 
 
