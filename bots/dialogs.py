@@ -331,11 +331,7 @@ async def _insert(uow: UnitOfWork, scene: Scene, flow: Flow, version: int, state
 
 
 async def _save(uow: UnitOfWork, dialog_id: int, scene: Scene, flow: Flow, state: State) -> None:
-    await uow.execute(
-        update(dialog)
-        .where(dialog.c.id == dialog_id)
-        .values(**_values(uow, scene, flow, state), version=dialog.c.version + 1)
-    )
+    await uow.update(dialog, dialog_id, {**_values(uow, scene, flow, state), "version": dialog.c.version + 1})
 
 
 # --- silence ------------------------------------------------------------------------------------------------------
@@ -376,17 +372,17 @@ async def sweep_idle(db: Database) -> int | None:
 
 
 async def _fell_silent(uow: UnitOfWork, dialog_id: int) -> None:
-    row = await uow.row(select(dialog).where(dialog.c.id == dialog_id))
+    row = await uow.find(dialog, dialog_id)
     if row is None:
         return
     # In the order in which intake locks: inquiry, conversation, dialog.
-    request = await uow.row(uow.lock(select(inquiry).where(inquiry.c.id == row["inquiry_id"])))
-    thread = await uow.row(uow.lock(select(conversation).where(conversation.c.id == row["conversation_id"])))
-    row = await uow.row(uow.lock(select(dialog).where(dialog.c.id == dialog_id)))
+    request = await uow.find(inquiry, row["inquiry_id"], lock=True)
+    thread = await uow.find(conversation, row["conversation_id"], lock=True)
+    row = await uow.find(dialog, dialog_id, lock=True)
     if row is None or row["state"] != "active" or row["idle_at"] is None or row["idle_at"] > uow.now:
         return
-    person = await uow.row(select(contact).where(contact.c.id == thread["contact_id"])) if thread else None
-    account = await uow.row(select(inbox).where(inbox.c.id == thread["inbox_id"])) if thread else None
+    person = await uow.find(contact, thread["contact_id"]) if thread else None
+    account = await uow.find(inbox, thread["inbox_id"]) if thread else None
     if request is None or thread is None or person is None or account is None or request["status"] in _OVER:
         await _close(uow, row["conversation_id"], "ended")
         return

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from sqlalchemy import select, update
+from sqlalchemy import select
 
 from bots.flow import Flow
 from bots.language import is_substantive
@@ -100,11 +100,7 @@ async def _change(uow: UnitOfWork, wanted: Change, current: Current) -> None:
         changes["fields"] = {**row["fields"], **fields}
     if wanted.language is not None:
         changes["language"] = wanted.language
-        await uow.execute(
-            update(conversation)
-            .where(conversation.c.id == current.conversation["id"])
-            .values(language=wanted.language)
-        )
+        await uow.update(conversation, current.conversation["id"], {"language": wanted.language})
     if not (wanted.late and row["assignee_id"] is not None):
         # What somebody works on already is not moved by a button of yesterday.
         if wanted.kind is not None:

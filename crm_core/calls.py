@@ -7,7 +7,7 @@ one open request per caller and number for calls that nobody answered.
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import and_, or_, select, update
+from sqlalchemy import and_, or_, select
 
 from crm_core import call_machine, contacts, inquiries, messages
 from crm_core.access import inquiry_audience
@@ -73,7 +73,7 @@ async def sweep(uow: UnitOfWork, *, limit: int = 200) -> int | None:
             )
         )
         for row in due:
-            account = await uow.row(select(inbox).where(inbox.c.id == row["inbox_id"]))
+            account = await uow.find(inbox, row["inbox_id"])
             if account is None:
                 continue
             after, changes = step(from_json(row["data"]["state"]), uow.now)
@@ -128,7 +128,7 @@ async def _tie(
     current = await inquiries.newest_of_conversation(uow, thread["id"])
     if current is not None and current["status"] != "closed":
         tied["inquiry_id"] = current["id"]
-    await uow.execute(update(call).where(call.c.id == row["id"]).values(**tied))
+    await uow.update(call, row["id"], tied)
     return {**row, **tied}
 
 
@@ -232,13 +232,9 @@ async def _store(
     if changes and row["conversation_id"] is not None and (over or row["message_id"] is not None):
         row["message_id"] = values["message_id"] = await _card(uow, row, account, state)
     row["data"] = values["data"]
-    await uow.execute(update(call).where(call.c.id == row["id"]).values(**values))
+    await uow.update(call, row["id"], values)
     if changes:
-        owner = (
-            await uow.row(select(inquiry).where(inquiry.c.id == row["inquiry_id"]))
-            if row["inquiry_id"]
-            else None
-        )
+        owner = await uow.find(inquiry, row["inquiry_id"]) if row["inquiry_id"] else None
         await uow.emit(
             DomainEvent(
                 kind="call.updated",
@@ -334,7 +330,7 @@ async def _retract_missed(uow: UnitOfWork, row: Mapping[str, Any]) -> None:
     """It was answered after all (the word came late): take back the request if nobody has touched it."""
     if row["inquiry_id"] is None:
         return
-    current = await uow.row(select(inquiry).where(inquiry.c.id == row["inquiry_id"]))
+    current = await uow.find(inquiry, row["inquiry_id"])
     untouched = (
         current is not None and current["status"] == "new" and current["fields"].get("missed_calls") == 1
     )
@@ -384,10 +380,8 @@ async def _card(uow: UnitOfWork, row: Mapping[str, Any], account: Mapping[str, A
         "wait_sec": state.wait_sec,
     }
     if row["message_id"] is not None:
-        await uow.execute(
-            update(message)
-            .where(message.c.id == row["message_id"])
-            .values(text=text, meta=meta, inquiry_id=row["inquiry_id"])
+        await uow.update(
+            message, row["message_id"], {"text": text, "meta": meta, "inquiry_id": row["inquiry_id"]}
         )
         return int(row["message_id"])
     inbound = state.direction == "inbound"
@@ -406,8 +400,6 @@ async def _card(uow: UnitOfWork, row: Mapping[str, Any], account: Mapping[str, A
     added, thread = await messages.append(
         uow, row["conversation_id"], values, customer_at=uow.now if inbound else None
     )
-    owner = (
-        await uow.row(select(inquiry).where(inquiry.c.id == row["inquiry_id"])) if row["inquiry_id"] else None
-    )
+    owner = await uow.find(inquiry, row["inquiry_id"]) if row["inquiry_id"] else None
     await messages.announce(uow, {**added, "attachments": []}, owner, thread, inbox=account)
     return int(added["id"])

@@ -5,11 +5,13 @@ contact who was known by that unproven address alone. Anything weaker becomes a 
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import and_, or_, select, update
+from sqlalchemy import and_, bindparam, or_, select, update
 
 from crm_core.clock import MINUTE
+from crm_core.db.prepared import Prepared
 from crm_core.db.uow import Row, UnitOfWork
 from crm_core.envelope import IdentityClaim
 from crm_core.errors import Conflict, Invalid, NotFound
@@ -55,23 +57,24 @@ def _key(claim: IdentityClaim) -> tuple[str, str, str]:
 
 
 async def _known(uow: UnitOfWork, claims: Sequence[IdentityClaim]) -> dict[tuple[str, str, str], Row]:
-    statement = select(identity).where(
-        or_(
-            *(
-                and_(
-                    identity.c.kind == c.kind.value,
-                    identity.c.value == c.value,
-                    identity.c.account == c.account,
-                )
-                for c in claims
-            )
-        )
-    )
-    return {(r["kind"], r["value"], r["account"]): r for r in await uow.rows(statement)}
+    asked = {
+        f"{name}{n}": part for n, c in enumerate(claims) for name, part in zip(_KEY, _key(c), strict=True)
+    }
+    rows = await uow.rows(_known_of(len(claims)), asked)
+    return {(r["kind"], r["value"], r["account"]): r for r in rows}
+
+
+_KEY = ("kind", "value", "account")
+
+
+@lru_cache(maxsize=32)
+def _known_of(count: int) -> Prepared:
+    one_of = (and_(*(identity.c[name] == bindparam(f"{name}{n}") for name in _KEY)) for n in range(count))
+    return Prepared(select(identity).where(or_(*one_of)))
 
 
 async def _contact_of(uow: UnitOfWork, address: Row) -> dict[str, Any]:
-    row = await uow.row(select(contact).where(contact.c.id == address["contact_id"]))
+    row = await uow.find(contact, address["contact_id"])
     if row is None:
         raise NotFound(f"identity {address['id']} belongs to no contact")
     return await _survivor(uow, row)
@@ -82,7 +85,7 @@ async def _survivor(uow: UnitOfWork, row: Row) -> dict[str, Any]:
     seen: set[int] = set()
     while row["merged_into_id"] is not None and row["id"] not in seen:
         seen.add(row["id"])
-        following = await uow.row(select(contact).where(contact.c.id == row["merged_into_id"]))
+        following = await uow.find(contact, row["merged_into_id"])
         if following is None:
             break
         row = following
@@ -158,7 +161,7 @@ async def _seen(
         changes["verified_at"] = uow.now
         await _evidence(uow, address["id"], contact_id, claim, inbound_id)
     if changes:
-        await uow.execute(update(identity).where(identity.c.id == address["id"]).values(**changes))
+        await uow.update(identity, address["id"], changes)
 
 
 async def _fill(
@@ -174,7 +177,7 @@ async def _fill(
     if not changes:
         return person
     changes["updated_at"] = uow.now
-    await uow.execute(update(contact).where(contact.c.id == person["id"]).values(**changes))
+    await uow.update(contact, person["id"], changes)
     return {**person, **changes}
 
 
@@ -233,10 +236,10 @@ async def add_identity(
         )
         if identity_id is not None:
             await _evidence(uow, identity_id, person["id"], claim, inbound_id)
-            await uow.execute(
-                update(contact)
-                .where(contact.c.id == person["id"])
-                .values(search_text=normalize([person["search_text"], claim.value]), updated_at=uow.now)
+            await uow.update(
+                contact,
+                person["id"],
+                {"search_text": normalize([person["search_text"], claim.value]), "updated_at": uow.now},
             )
             await uow.emit(
                 DomainEvent(
@@ -265,7 +268,7 @@ async def add_identity(
         winner, loser = (owner, person) if owner["id"] < person["id"] else (person, owner)
         return await merge_contacts(uow, loser["id"], winner["id"], actor="system", reason="verified_key")
     if claim.verified and await _known_by_that_alone(uow, owner["id"], existing["id"]):
-        await uow.execute(update(identity).where(identity.c.id == existing["id"]).values(verified_at=uow.now))
+        await uow.update(identity, existing["id"], {"verified_at": uow.now})
         return await merge_contacts(uow, owner["id"], person["id"], actor="system", reason="proved_address")
     await uow.insert_new(
         merge_suggestion,
@@ -332,10 +335,8 @@ async def merge_contacts(
         "search_text": normalize([winner["search_text"], loser["search_text"]]),
         "updated_at": uow.now,
     }
-    await uow.execute(update(contact).where(contact.c.id == winner_id).values(**joined))
-    await uow.execute(
-        update(contact).where(contact.c.id == loser_id).values(merged_into_id=winner_id, updated_at=uow.now)
-    )
+    await uow.update(contact, winner_id, joined)
+    await uow.update(contact, loser_id, {"merged_into_id": winner_id, "updated_at": uow.now})
     await uow.emit(
         DomainEvent(
             kind="contact.merged",
@@ -364,7 +365,7 @@ async def update_contact(
 
     Raises NotFound, Conflict (the card was merged away: `params["merged_into_id"]`).
     """
-    row = await uow.row(uow.lock(select(contact).where(contact.c.id == contact_id)))
+    row = await uow.find(contact, contact_id, lock=True)
     if row is None:
         raise NotFound(f"no contact {contact_id}", params={"contact_id": contact_id})
     if row["merged_into_id"] is not None:
@@ -383,7 +384,7 @@ async def update_contact(
             [after["name"], *(a["value"] for a in addresses)]
         )
     real["updated_at"] = uow.now
-    await uow.execute(update(contact).where(contact.c.id == contact_id).values(**real))
+    await uow.update(contact, contact_id, real)
     shown = {k: [row[k], v] for k, v in real.items() if k not in ("updated_at", "search_text")}
     await uow.emit(
         DomainEvent(

@@ -8,11 +8,12 @@ order. A cursor is `(tx, id)`, written "tx-id" (ADR 0003).
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, literal_column, select, tuple_
+from sqlalchemy import BigInteger, ColumnElement, Integer, bindparam, literal_column, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 from typing_extensions import override
 
-from crm_core.db.uow import Row, read_rows
+from crm_core.db.prepared import Prepared, fetch
+from crm_core.db.uow import Row
 from crm_core.errors import Invalid
 from crm_core.schema import event
 
@@ -44,27 +45,37 @@ async def read_after(
 
     `tx_offset` is the Database's; events of transactions that might still be overtaken are left for the next call.
     """
-    if conn.dialect.name == "sqlite" and cursor.tx == 0:
-        # All of SQLite's events have tx 0, and of a comparison of pairs it takes only the first half to its index:
-        # each look would read the whole log.
-        behind, order = event.c.id > cursor.id, [event.c.id]
-    else:
-        behind = tuple_(event.c.tx, event.c.id) > tuple_(cursor.tx, cursor.id)
-        order = [event.c.tx, event.c.id]
-    statement = select(event).where(behind).order_by(*order).limit(limit)
+    here = {"id_": cursor.id, "limit_": limit}
     if conn.dialect.name == "postgresql":
-        horizon: ColumnElement[int] = literal_column("pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
-        statement = statement.where(event.c.tx < horizon + tx_offset)
-    rows = await read_rows(conn, statement)
+        rows = await fetch(conn, _AFTER_BELOW_HORIZON, {**here, "tx_": cursor.tx, "offset_": tx_offset})
+    elif cursor.tx == 0:
+        rows = await fetch(conn, _AFTER_ID, here)
+    else:
+        rows = await fetch(conn, _AFTER, {**here, "tx_": cursor.tx})
     return rows, Cursor(rows[-1]["tx"], rows[-1]["id"]) if rows else cursor
+
+
+_id, _limit = bindparam("id_", type_=BigInteger), bindparam("limit_", type_=Integer)
+_tx, _offset = bindparam("tx_", type_=BigInteger), bindparam("offset_", type_=BigInteger)
+_horizon: ColumnElement[int] = literal_column("pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
+_after = (
+    select(event)
+    .where(tuple_(event.c.tx, event.c.id) > tuple_(_tx, _id))
+    .order_by(event.c.tx, event.c.id)
+    .limit(_limit)
+)
+_AFTER = Prepared(_after)
+_AFTER_BELOW_HORIZON = Prepared(_after.where(event.c.tx < _horizon + _offset))
+# All of SQLite's events have tx 0, and of a comparison of pairs it takes only the first half to its index: each look
+# would read the whole log.
+_AFTER_ID = Prepared(select(event).where(event.c.id > _id).order_by(event.c.id).limit(_limit))
 
 
 async def newest(conn: AsyncConnection, *, tx_offset: int = 0) -> Cursor:
     """The cursor behind everything that is safely committed now."""
     statement = select(event.c.tx, event.c.id).order_by(event.c.tx.desc(), event.c.id.desc()).limit(1)
     if conn.dialect.name == "postgresql":
-        horizon: ColumnElement[int] = literal_column("pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
-        statement = statement.where(event.c.tx < horizon + tx_offset)
+        statement = statement.where(event.c.tx < _horizon + tx_offset)
     row = (await conn.execute(statement)).first()
     return Cursor(row.tx, row.id) if row else Cursor()
 

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from sqlalchemy import select, update
+from sqlalchemy import update
 
 from crm_core.db.uow import UnitOfWork
 from crm_core.errors import Conflict, NotFound
@@ -172,27 +172,19 @@ async def _announce(uow: UnitOfWork, inbound_id: int, inbox_id: int, error: str)
 
 
 async def done(uow: UnitOfWork, inbound_id: int, note: str | None = None) -> None:
-    await uow.execute(
-        update(inbound)
-        .where(inbound.c.id == inbound_id)
-        .values(state="done", error=note, processed_at=uow.now)
-    )
+    await uow.update(inbound, inbound_id, {"state": "done", "error": note, "processed_at": uow.now})
 
 
 async def replay(uow: UnitOfWork, inbound_id: int, *, actor: str) -> None:
     """Process a row again, from the raw bytes. Doubles are recognised as ever. Raises NotFound, Conflict."""
-    row = await uow.row(uow.lock(select(inbound).where(inbound.c.id == inbound_id)))
+    row = await uow.find(inbound, inbound_id, lock=True)
     if row is None:
         raise NotFound(f"no inbound row {inbound_id}")
     if row["state"] == "received":
         raise Conflict("this row waits to be processed already", code="already_waiting")
     if row["size"] > len(row["body"]):
         raise Conflict("only the head of this request was kept", code="cut")
-    await uow.execute(
-        update(inbound)
-        .where(inbound.c.id == inbound_id)
-        .values(state="received", error=None, processed_at=None)
-    )
+    await uow.update(inbound, inbound_id, {"state": "received", "error": None, "processed_at": None})
     uow.enqueue(
         NewJob(
             name=PROCESS_JOB,
@@ -216,16 +208,14 @@ async def replay(uow: UnitOfWork, inbound_id: int, *, actor: str) -> None:
 
 async def discard(uow: UnitOfWork, inbound_id: int, *, actor: str) -> None:
     """Say that nobody needs this quarantined row. It stays readable. Raises NotFound, Conflict."""
-    row = await uow.row(uow.lock(select(inbound).where(inbound.c.id == inbound_id)))
+    row = await uow.find(inbound, inbound_id, lock=True)
     if row is None:
         raise NotFound(f"no inbound row {inbound_id}")
     if row["state"] != "quarantined":
         raise Conflict(
             f"only a quarantined row can be discarded, this one is {row['state']}", code="not_quarantined"
         )
-    await uow.execute(
-        update(inbound).where(inbound.c.id == inbound_id).values(state="discarded", processed_at=uow.now)
-    )
+    await uow.update(inbound, inbound_id, {"state": "discarded", "processed_at": uow.now})
     await uow.emit(
         DomainEvent(
             kind="inbound.discarded",

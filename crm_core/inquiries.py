@@ -6,10 +6,12 @@ One table for both kinds; changing the kind keeps number, thread and history.
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import ColumnElement, bindparam, func, literal_column, or_, select
+from sqlalchemy.sql.elements import BindParameter
 
 from crm_core.access import inquiry_audience
 from crm_core.clock import DAY
+from crm_core.db.prepared import Prepared
 from crm_core.db.uow import UnitOfWork
 from crm_core.errors import Conflict, Invalid, NotFound
 from crm_core.events import DomainEvent
@@ -146,7 +148,7 @@ async def change(
         closed and something other than its tags or outcome would change; Invalid for unknown fields or values.
     """
     _check(changes)
-    row = await uow.row(uow.lock(select(inquiry).where(inquiry.c.id == inquiry_id)))
+    row = await uow.find(inquiry, inquiry_id, lock=True)
     if row is None:
         raise NotFound(f"no inquiry {inquiry_id}", params={"inquiry_id": inquiry_id})
     if expected_version is not None and row["version"] != expected_version:
@@ -175,7 +177,7 @@ async def change(
         real["search_text"] = normalize([real["subject"], row["search_text"]])
     real["version"] = row["version"] + 1
     real["updated_at"] = uow.now
-    await uow.execute(update(inquiry).where(inquiry.c.id == inquiry_id).values(**real))
+    await uow.update(inquiry, inquiry_id, real)
     after = {**row, **real}
     await uow.emit(
         DomainEvent(
@@ -223,7 +225,7 @@ async def hand_off(
     changes: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The bot gives the inquiry to people with all it collected; emits `inquiry.handed_off` once."""
-    row = await uow.row(uow.lock(select(inquiry).where(inquiry.c.id == inquiry_id)))
+    row = await uow.find(inquiry, inquiry_id, lock=True)
     if row is None:
         raise NotFound(f"no inquiry {inquiry_id}")
     if not row["held_by_bot"]:
@@ -239,9 +241,9 @@ async def hand_off(
         "version": row["version"] + 1,
         "updated_at": uow.now,
     }
-    await uow.execute(update(inquiry).where(inquiry.c.id == inquiry_id).values(**values))
+    await uow.update(inquiry, inquiry_id, values)
     after = {**row, **values}
-    person = await uow.row(select(contact).where(contact.c.id == after["contact_id"]))
+    person = await uow.find(contact, after["contact_id"])
     await uow.emit(
         DomainEvent(
             kind="inquiry.handed_off",
@@ -263,17 +265,27 @@ async def newest_of_conversation(uow: UnitOfWork, conversation_id: int) -> dict[
 
     What was merged leads to where it went on, and a thread that its inquiry left for another leads after it.
     """
-    elsewhere = select(conversation.c.continues_in_id).where(conversation.c.id == conversation_id)
-    mine = or_(inquiry.c.conversation_id == conversation_id, inquiry.c.id == elsewhere.scalar_subquery())
-    alive = or_(inquiry.c.status != "closed", inquiry.c.merged_into_id.is_not(None))
-    row = await uow.row(uow.lock(select(inquiry).where(mine, alive).order_by(inquiry.c.id.desc()).limit(1)))
-    if row is None:
-        row = await uow.row(uow.lock(select(inquiry).where(mine).order_by(inquiry.c.id.desc()).limit(1)))
+    here = {"conversation": conversation_id}
+    row = await uow.row(_NEWEST_ALIVE, here) or await uow.row(_NEWEST, here)
     seen: set[int] = set()
     while row is not None and row["merged_into_id"] is not None and row["id"] not in seen:
         seen.add(row["id"])
-        row = await uow.row(uow.lock(select(inquiry).where(inquiry.c.id == row["merged_into_id"])))
+        row = await uow.find(inquiry, row["merged_into_id"], lock=True)
     return dict(row) if row else None
+
+
+def _newest(*conditions: ColumnElement[bool]) -> Prepared:
+    here: BindParameter[int] = bindparam("conversation")
+    elsewhere = select(conversation.c.continues_in_id).where(conversation.c.id == here).scalar_subquery()
+    mine = or_(inquiry.c.conversation_id == here, inquiry.c.id == elsewhere)
+    newest = select(inquiry).where(mine, *conditions).order_by(inquiry.c.id.desc())
+    return Prepared(newest.limit(literal_column("1")).with_for_update())
+
+
+_NEWEST = _newest()
+_NEWEST_ALIVE = _newest(
+    or_(inquiry.c.status != literal_column("'closed'"), inquiry.c.merged_into_id.is_not(None))
+)
 
 
 async def newest_or_turn(uow: UnitOfWork, conversation_id: int) -> dict[str, Any] | None:

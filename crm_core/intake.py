@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 
 from crm_core import contacts, inquiries, merging, messages
 from crm_core.access import inquiry_audience
+from crm_core.db.prepared import Prepared
 from crm_core.db.uow import UnitOfWork
 from crm_core.envelope import Auto, Envelope, IdentityKind, Kind
 from crm_core.events import SUPERVISORS, DomainEvent
@@ -158,9 +159,7 @@ async def _said(
         answered = await _already(uow, inbox["id"], envelope.reply_to)
         if answered is not None and answered["conversation_id"] == thread["id"]:
             row["reply_to_id"] = answered["id"]
-            await uow.execute(
-                update(message).where(message.c.id == row["id"]).values(reply_to_id=answered["id"])
-            )
+            await uow.update(message, row["id"], {"reply_to_id": answered["id"]})
     opened = current is None
     reopened = False
     if current is not None and current["conversation_id"] != thread["id"]:
@@ -171,13 +170,9 @@ async def _said(
             uow, inbox, envelope, person, thread, row, held_by_bot=held_by_bot, follows=follows
         )
         row["inquiry_id"] = current["id"]
-        await uow.execute(update(message).where(message.c.id == row["id"]).values(inquiry_id=current["id"]))
+        await uow.update(message, row["id"], {"inquiry_id": current["id"]})
     else:
-        await uow.execute(
-            update(inquiry)
-            .where(inquiry.c.id == current["id"])
-            .values(last_message_at=uow.now, updated_at=uow.now)
-        )
+        await uow.update(inquiry, current["id"], {"last_message_at": uow.now, "updated_at": uow.now})
         current = {**current, "last_message_at": uow.now, "updated_at": uow.now}
         if current["status"] in ("pending", "hold", "solved") and not row["automatic"]:
             reopened = current["status"] == "solved"
@@ -197,12 +192,15 @@ async def _said(
 async def _already(uow: UnitOfWork, inbox_id: int, external_id: str | None) -> dict[str, Any] | None:
     if not external_id:
         return None
-    row = await uow.row(
-        select(message)
-        .join(message_ref, message_ref.c.message_id == message.c.id)
-        .where(message_ref.c.inbox_id == inbox_id, message_ref.c.external_id == external_id[:500])
-    )
+    row = await uow.row(_BY_REF, {"inbox": inbox_id, "external": external_id[:500]})
     return dict(row) if row else None
+
+
+_BY_REF = Prepared(
+    select(message)
+    .join(message_ref, message_ref.c.message_id == message.c.id)
+    .where(message_ref.c.inbox_id == bindparam("inbox"), message_ref.c.external_id == bindparam("external"))
+)
 
 
 async def _thread(
@@ -233,13 +231,11 @@ async def _thread(
         }
         for external_id in envelope.thread.message_ids:
             if external_id[:500] in found:
-                row = await uow.row(select(conversation).where(conversation.c.id == found[external_id[:500]]))
+                row = await uow.find(conversation, found[external_id[:500]])
                 if row is not None:
                     return dict(row)
     key = envelope.conversation_key[:500]
-    row = await uow.row(
-        select(conversation).where(conversation.c.inbox_id == inbox["id"], conversation.c.key == key)
-    )
+    row = await uow.row(_BY_KEY, {"inbox": inbox["id"], "key_": key})
     if row is not None:
         return dict(row)
     language = (
@@ -265,12 +261,17 @@ async def _thread(
     new_id = await uow.insert_new(conversation, values, key=["inbox_id", "key"], returning=conversation.c.id)
     if new_id is not None:
         return {**values, "id": int(new_id)}
-    winner = await uow.row(
-        select(conversation).where(conversation.c.inbox_id == inbox["id"], conversation.c.key == key)
-    )
+    winner = await uow.row(_BY_KEY, {"inbox": inbox["id"], "key_": key})
     if winner is None:
         raise RuntimeError(f"conversation {key!r} neither inserted nor found")
     return dict(winner)
+
+
+_BY_KEY = Prepared(
+    select(conversation).where(
+        conversation.c.inbox_id == bindparam("inbox"), conversation.c.key == bindparam("key_")
+    )
+)
 
 
 def _address(envelope: Envelope) -> str:
@@ -387,7 +388,7 @@ async def _join_album(
         )
     if envelope.text and not row["text"]:
         row["text"] = envelope.text
-        await uow.execute(update(message).where(message.c.id == row["id"]).values(text=envelope.text))
+        await uow.update(message, row["id"], {"text": envelope.text})
     await _edited(uow, row, what="album", attachments=added)
     return row
 
@@ -478,7 +479,7 @@ async def _revised(
         reactions[who] = envelope.data.get("emoji") or envelope.data.get("reactions") or envelope.text
         meta["reactions"] = reactions
     changes["meta"] = meta
-    await uow.execute(update(message).where(message.c.id == target["id"]).values(**changes))
+    await uow.update(message, target["id"], changes)
     row = {**target, **changes}
     await _edited(uow, row, what=envelope.kind.value)
     return IntakeResult(message=row)
@@ -487,9 +488,7 @@ async def _revised(
 async def _edited(
     uow: UnitOfWork, row: Mapping[str, Any], *, what: str, attachments: Sequence[Mapping[str, Any]] = ()
 ) -> None:
-    owner = (
-        await uow.row(select(inquiry).where(inquiry.c.id == row["inquiry_id"])) if row["inquiry_id"] else None
-    )
+    owner = await uow.find(inquiry, row["inquiry_id"]) if row["inquiry_id"] else None
     files = await uow.rows(
         select(attachment).where(attachment.c.message_id == row["id"]).order_by(attachment.c.id)
     )

@@ -4,9 +4,22 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, exists, func, or_, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    literal_column,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from crm_core.db.prepared import Prepared, fetch
 from crm_core.db.uow import UnitOfWork
 from crm_core.events import SUPERVISORS, DomainEvent
 from crm_core.jobs import JobRow
@@ -24,6 +37,15 @@ def _first_of_lane() -> ColumnElement[bool]:
             tuple_(earlier.c.order_key, earlier.c.id) < tuple_(job.c.order_key, job.c.id),
         ),
     )
+
+
+_THIS = (job.c.id == bindparam("id_"), job.c.lease_token == bindparam("token"))
+_STILL_MINE = Prepared(
+    select(job.c.id)
+    .where(*_THIS, job.c.state == literal_column("'leased'"), _first_of_lane())
+    .with_for_update()
+)
+_FINISH = Prepared(delete(job).where(*_THIS))
 
 
 async def claim(uow: UnitOfWork, *, limit: int, lease_ms: int) -> list[JobRow]:
@@ -82,17 +104,7 @@ async def still_mine(uow: UnitOfWork, row: JobRow) -> bool:
     """Lock a leased job for the transaction of its effect; False if the lease went to somebody else or it is not
     its turn in the lane.
     """
-    found = await uow.scalar(
-        uow.lock(
-            select(job.c.id).where(
-                job.c.id == row.id,
-                job.c.lease_token == row.lease_token,
-                job.c.state == "leased",
-                _first_of_lane(),
-            )
-        )
-    )
-    return found is not None
+    return await uow.row(_STILL_MINE, {"id_": row.id, "token": row.lease_token}) is not None
 
 
 async def extend(uow: UnitOfWork, row: JobRow, *, lease_ms: int) -> None:
@@ -106,8 +118,7 @@ async def extend(uow: UnitOfWork, row: JobRow, *, lease_ms: int) -> None:
 
 async def finish(uow: UnitOfWork, row: JobRow) -> bool:
     """Delete a done job. False: the lease was lost meanwhile, so somebody else does it (again)."""
-    result = await uow.execute(delete(job).where(job.c.id == row.id, job.c.lease_token == row.lease_token))
-    return bool(result.rowcount)
+    return bool((await uow.execute(_FINISH, {"id_": row.id, "token": row.lease_token})).rowcount)
 
 
 async def postpone(uow: UnitOfWork, row: JobRow, *, delay_ms: int, counted: bool, error: str | None) -> None:
@@ -167,16 +178,19 @@ async def release_unstarted(uow: UnitOfWork, rows: Sequence[JobRow]) -> None:
 
 async def next_due(conn: AsyncConnection) -> int | None:
     """The earliest instant at which a waiting job becomes due (ms), or None."""
-    ready = (
-        await conn.execute(select(job.c.run_at).where(job.c.state == "ready").order_by(job.c.run_at).limit(1))
-    ).scalar()
-    leased = (
-        await conn.execute(
-            select(job.c.lease_until).where(job.c.state == "leased").order_by(job.c.lease_until).limit(1)
-        )
-    ).scalar()
-    known = [t for t in (ready, leased) if t is not None]
+    [found] = await fetch(conn, _NEXT_DUE)
+    known = [t for t in found.values() if t is not None]
     return min(known) if known else None
+
+
+def _first(column: ColumnElement[int], state: str) -> ColumnElement[int]:
+    waiting = select(column).where(job.c.state == literal_column(f"'{state}'")).order_by(column)
+    return waiting.limit(literal_column("1")).scalar_subquery()
+
+
+_NEXT_DUE = Prepared(
+    select(_first(job.c.run_at, "ready").label("ready"), _first(job.c.lease_until, "leased").label("leased"))
+)
 
 
 async def oldest_due(conn: AsyncConnection) -> int | None:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from crm_core import inquiries, messages
@@ -72,7 +72,7 @@ async def merge(
     if source_id == target_id:
         raise Invalid("an inquiry cannot be merged into itself", code="same_inquiry")
     # A repeated merge is answered before anything is locked.
-    known = await uow.row(select(inquiry).where(inquiry.c.id == source_id))
+    known = await uow.find(inquiry, source_id)
     if known is not None and known["merged_into_id"] == target_id:
         return dict(await _one(uow, target_id))
     both = {
@@ -153,7 +153,7 @@ async def _close(uow: UnitOfWork, source: Row, target_id: int, by: By) -> dict[s
         "version": source["version"] + 1,
         "updated_at": uow.now,
     }
-    await uow.execute(update(inquiry).where(inquiry.c.id == source["id"]).values(**values))
+    await uow.update(inquiry, source["id"], values)
     gone = {**source, **values}
     await uow.emit(
         DomainEvent(
@@ -183,7 +183,7 @@ async def split(
     Raises:
         NotFound; Invalid: not_a_customer_message; Conflict: only_message (nothing would be left), merged.
     """
-    source = await uow.row(uow.lock(select(inquiry).where(inquiry.c.id == source_id)))
+    source = await uow.find(inquiry, source_id, lock=True)
     if source is None:
         raise NotFound(f"no inquiry {source_id}", params={"inquiry_id": source_id})
     if source["merged_into_id"] is not None:
@@ -191,7 +191,7 @@ async def split(
             "split the inquiry it was merged into", code="merged",
             params={"merged_into_id": source["merged_into_id"]},
         )  # fmt: skip
-    word = await uow.row(select(message).where(message.c.id == message_id))
+    word = await uow.find(message, message_id)
     if word is not None and word["meta"].get("split_from") == source_id and word["inquiry_id"] is not None:
         return dict(await _one(uow, word["inquiry_id"])), False
     if word is None or word["inquiry_id"] != source_id:
@@ -200,16 +200,12 @@ async def split(
         raise Invalid("only a message of the customer can be split off", code="not_a_customer_message")
     if await _customer_words(uow, source_id) < 2:
         raise Conflict("nothing would be left of this inquiry", code="only_message")
-    thread = await uow.row(select(conversation).where(conversation.c.id == word["conversation_id"]))
-    person = await uow.row(select(contact).where(contact.c.id == source["contact_id"]))
-    account = await uow.row(select(inbox).where(inbox.c.id == thread["inbox_id"])) if thread else None
+    thread = await uow.find(conversation, word["conversation_id"])
+    person = await uow.find(contact, source["contact_id"])
+    account = await uow.find(inbox, thread["inbox_id"]) if thread else None
     if thread is None or person is None:
         raise NotFound(f"message {message_id} lacks its thread or contact")
-    await uow.execute(
-        update(message)
-        .where(message.c.id == message_id)
-        .values(meta={**word["meta"], "split_from": source_id})
-    )
+    await uow.update(message, message_id, {"meta": {**word["meta"], "split_from": source_id}})
     made = await inquiries.open_inquiry(
         uow,
         kind=source["kind"],
@@ -228,7 +224,7 @@ async def split(
         first_message=word,
         since=word["created_at"],
     )
-    await uow.execute(update(message).where(message.c.id == message_id).values(inquiry_id=made["id"]))
+    await uow.update(message, message_id, {"inquiry_id": made["id"]})
     await uow.emit(
         DomainEvent(
             kind="inquiry.split", subject_kind="inquiry", subject_id=source_id, actor=by.label,
@@ -314,7 +310,7 @@ async def _note(uow: UnitOfWork, target: Mapping[str, Any], by: By, text: str, *
 
 
 async def _one(uow: UnitOfWork, inquiry_id: int) -> Row:
-    row = await uow.row(select(inquiry).where(inquiry.c.id == inquiry_id))
+    row = await uow.find(inquiry, inquiry_id)
     if row is None:
         raise NotFound(f"no inquiry {inquiry_id}", params={"inquiry_id": inquiry_id})
     return row
@@ -332,11 +328,9 @@ async def go_on_in(
     if left == thread["id"]:
         return dict(row)
     values = {"conversation_id": thread["id"], "version": row["version"] + 1, "updated_at": uow.now}
-    await uow.execute(update(inquiry).where(inquiry.c.id == row["id"]).values(**values))
+    await uow.update(inquiry, row["id"], values)
     if left is not None:
-        await uow.execute(
-            update(conversation).where(conversation.c.id == left).values(continues_in_id=row["id"])
-        )
+        await uow.update(conversation, left, {"continues_in_id": row["id"]})
     after = {**row, **values}
     await uow.emit(
         DomainEvent(

@@ -7,9 +7,10 @@ order of numbers and a rollback leaves no gap.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import bindparam, insert, select, update
 
 from crm_core.access import inquiry_audience
+from crm_core.db.prepared import Prepared
 from crm_core.db.uow import UnitOfWork
 from crm_core.envelope import Button
 from crm_core.errors import Conflict, Invalid, NotFound
@@ -42,21 +43,11 @@ async def append(
     With a `client_id` that the conversation has already, nothing is added and the existing message comes back with
     `duplicate` set to True.
     """
-    touched: dict[str, Any] = {"last_seq": conversation.c.last_seq + 1, "updated_at": uow.now}
-    if customer_at is not None:
-        touched["last_customer_at"] = customer_at
-    thread = (
-        (
-            await uow.execute(
-                update(conversation)
-                .where(conversation.c.id == conversation_id)
-                .values(**touched)
-                .returning(conversation)
-            )
-        )
-        .mappings()
-        .first()
-    )
+    here: dict[str, Any] = {"conversation": conversation_id, "now": uow.now}
+    if customer_at is None:
+        thread = await uow.row(_NEXT_SEQ, here)
+    else:
+        thread = await uow.row(_NEXT_SEQ_OF_CUSTOMER, {**here, "customer_at": customer_at})
     if thread is None:
         raise NotFound(f"no conversation {conversation_id}")
     row: dict[str, Any] = {
@@ -89,11 +80,7 @@ async def append(
         row["id"] = int(new_id)
         return row, dict(thread)
     # The row lock is ours, so giving the number back leaves no gap.
-    await uow.execute(
-        update(conversation)
-        .where(conversation.c.id == conversation_id)
-        .values(last_seq=conversation.c.last_seq - 1)
-    )
+    await uow.update(conversation, conversation_id, {"last_seq": conversation.c.last_seq - 1})
     twin = await uow.row(
         select(message).where(
             message.c.conversation_id == conversation_id, message.c.client_id == row["client_id"]
@@ -102,6 +89,16 @@ async def append(
     if twin is None:
         raise Conflict("the conversation changed, try again")
     return {**twin, "duplicate": True}, dict(thread)
+
+
+def _next_seq(**more: Any) -> Prepared:
+    taken = {"last_seq": conversation.c.last_seq + 1, "updated_at": bindparam("now"), **more}
+    here = conversation.c.id == bindparam("conversation")
+    return Prepared(update(conversation).where(here).values(taken).returning(conversation))
+
+
+_NEXT_SEQ = _next_seq()
+_NEXT_SEQ_OF_CUSTOMER = _next_seq(last_customer_at=bindparam("customer_at"))
 
 
 async def post_message(
@@ -171,11 +168,7 @@ async def post_message(
             )
         )
     if inquiry_row is not None:
-        await uow.execute(
-            update(inquiry)
-            .where(inquiry.c.id == inquiry_row["id"])
-            .values(last_message_at=uow.now, updated_at=uow.now)
-        )
+        await uow.update(inquiry, inquiry_row["id"], {"last_message_at": uow.now, "updated_at": uow.now})
     await announce(uow, row, inquiry_row, thread)
     return row, True
 
@@ -265,7 +258,7 @@ async def set_state(
     """Move a message's delivery state on and remember the provider's ids. Returns False if the move is not legal
     (late, repeated), which is no error.
     """
-    row = await uow.row(uow.lock(select(message).where(message.c.id == message_id)))
+    row = await uow.find(message, message_id, lock=True)
     if row is None:
         raise NotFound(f"no message {message_id}")
     if external_ids:
@@ -290,11 +283,9 @@ async def set_state(
         changes["sent_parts"] = sent_parts
     if state in ("sent", "delivered", "read") and row["sent_at"] is None:
         changes["sent_at"] = uow.now
-    await uow.execute(update(message).where(message.c.id == message_id).values(**changes))
+    await uow.update(message, message_id, changes)
     after = {**row, **changes}
-    owner = (
-        await uow.row(select(inquiry).where(inquiry.c.id == row["inquiry_id"])) if row["inquiry_id"] else None
-    )
+    owner = await uow.find(inquiry, row["inquiry_id"]) if row["inquiry_id"] else None
     await uow.emit(
         DomainEvent(
             kind="message.state_changed",
@@ -318,7 +309,7 @@ async def set_state(
 
 async def resend(uow: UnitOfWork, message_id: int, *, actor: str) -> dict[str, Any]:
     """Queue a failed or unknown message again, as it is. Raises NotFound, Conflict for any other state."""
-    row = await uow.row(uow.lock(select(message).where(message.c.id == message_id)))
+    row = await uow.find(message, message_id, lock=True)
     if row is None:
         raise NotFound(f"no message {message_id}")
     if row["state"] not in ("failed", "unknown"):
@@ -341,11 +332,11 @@ async def context_of(
     uow: UnitOfWork, conversation_id: int
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """(conversation, contact, inbox) of a conversation."""
-    thread = await uow.row(select(conversation).where(conversation.c.id == conversation_id))
+    thread = await uow.find(conversation, conversation_id)
     if thread is None:
         raise NotFound(f"no conversation {conversation_id}")
-    person = await uow.row(select(contact).where(contact.c.id == thread["contact_id"]))
-    account = await uow.row(select(inbox).where(inbox.c.id == thread["inbox_id"]))
+    person = await uow.find(contact, thread["contact_id"])
+    account = await uow.find(inbox, thread["inbox_id"])
     if person is None or account is None:
         raise NotFound(f"conversation {conversation_id} lacks its contact or inbox")
     return dict(thread), dict(person), dict(account)
@@ -355,10 +346,16 @@ async def add_ref(
     uow: UnitOfWork, *, inbox_id: int, external_id: str, message_id: int, conversation_id: int
 ) -> None:
     await uow.execute(
-        insert(message_ref).values(
-            inbox_id=inbox_id,
-            external_id=external_id[:500],
-            message_id=message_id,
-            conversation_id=conversation_id,
-        )
+        _ADD_REF,
+        {
+            "inbox_id": inbox_id,
+            "external_id": external_id[:500],
+            "message_id": message_id,
+            "conversation_id": conversation_id,
+        },
     )
+
+
+_ADD_REF = Prepared(
+    insert(message_ref).inline(), columns=("inbox_id", "external_id", "message_id", "conversation_id")
+)

@@ -156,9 +156,7 @@ async def want_mail(uow: UnitOfWork, agent_id: int, *, wanted: bool) -> None:
     row = await uow.row(uow.lock(select(agent.c.settings).where(agent.c.id == agent_id)))
     if row is None:
         raise NotFound(f"no agent {agent_id}")
-    await uow.execute(
-        update(agent).where(agent.c.id == agent_id).values(settings={**row["settings"], WANTS_MAIL: wanted})
-    )
+    await uow.update(agent, agent_id, {"settings": {**row["settings"], WANTS_MAIL: wanted}})
 
 
 async def mail_inbox(conn: AsyncConnection) -> int | None:

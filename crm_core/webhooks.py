@@ -91,7 +91,7 @@ async def change(
     starts = changes.get("active") is True and not before["active"]
     if starts:
         values["since"] = uow.now
-    await uow.execute(update(webhook).where(webhook.c.id == webhook_id).values(**values))
+    await uow.update(webhook, webhook_id, values)
     after = {**before, **values}
     if starts:
         await _begin_listening(uow, webhook_id)
@@ -104,7 +104,7 @@ async def rotate(uow: UnitOfWork, webhook_id: int, *, actor: str) -> dict[str, A
     """A new secret, in force at once. Raises NotFound."""
     before = await get(uow, webhook_id, for_update=True)
     values = {"secret": new_secret(), "version": before["version"] + 1}
-    await uow.execute(update(webhook).where(webhook.c.id == webhook_id).values(**values))
+    await uow.update(webhook, webhook_id, values)
     await _changed(uow, before, actor, "secret_rotated")
     return {**before, **values}
 
@@ -317,8 +317,8 @@ async def attempted(
             if delay is not None:
                 values |= {"state": "held", "next_at": None}
                 delay = None
-    await uow.execute(update(webhook_delivery).where(webhook_delivery.c.id == delivery_id).values(**values))
-    await uow.execute(update(webhook).where(webhook.c.id == endpoint["id"]).values(**health))
+    await uow.update(webhook_delivery, delivery_id, values)
+    await uow.update(webhook, endpoint["id"], health)
     return delay
 
 
@@ -372,14 +372,14 @@ async def replay(uow: UnitOfWork, delivery_id: int) -> Row:
 
     Raises NotFound; Conflict: webhook_off.
     """
-    row = await uow.row(uow.lock(select(webhook_delivery).where(webhook_delivery.c.id == delivery_id)))
+    row = await uow.find(webhook_delivery, delivery_id, lock=True)
     if row is None:
         raise NotFound(f"no webhook delivery {delivery_id}", params={"delivery_id": delivery_id})
     endpoint = await get(uow, row["webhook_id"])
     if not endpoint["active"]:
         raise Conflict("the webhook is switched off", code="webhook_off")
     values = {"state": "pending", "attempts": 0, "next_at": uow.now, "ended_at": None}
-    await uow.execute(update(webhook_delivery).where(webhook_delivery.c.id == delivery_id).values(**values))
+    await uow.update(webhook_delivery, delivery_id, values)
     # If it waits for its next try, it goes now.
     await uow.execute(
         update(job)

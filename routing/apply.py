@@ -385,7 +385,7 @@ async def set_weight(
                 values["forced"] = True
         else:
             await capacity.release(uow, h.agent_id, h.channel, h.weight)
-        await uow.execute(update(assignment).where(assignment.c.id == h.id).values(**values))
+        await uow.update(assignment, h.id, values)
         return True
     return False
 

@@ -263,7 +263,7 @@ async def _lock_inquiry(uow: UnitOfWork, inquiry_id: int) -> RowLike:
 async def _end_dialog(uow: UnitOfWork, row: RowLike, agent_id: int | None) -> None:
     """A person took it over from the bot: say so, that the dialog ends."""
     await uow.execute(inquiry.update().where(inquiry.c.id == row["id"]).values(held_by_bot=False))
-    after = await uow.row(select(inquiry).where(inquiry.c.id == row["id"]))
+    after = await uow.find(inquiry, row["id"])
     await uow.emit(
         DomainEvent(
             kind="inquiry.handed_off", subject_kind="inquiry", subject_id=row["id"], inquiry_id=row["id"],

@@ -71,8 +71,8 @@ async def run(services: Services, uow: UnitOfWork, job: JobRow) -> None:  # noqa
 
 
 async def _tell(uow: UnitOfWork, item: Item, zone: str) -> bool:
-    request = await uow.row(uow.lock(select(inquiry).where(inquiry.c.id == item.inquiry_id)))
-    thread = await uow.row(uow.lock(select(conversation).where(conversation.c.id == item.conversation_id)))
+    request = await uow.find(inquiry, item.inquiry_id, lock=True)
+    thread = await uow.find(conversation, item.conversation_id, lock=True)
     if thread is None or thread["channel"] not in _CHANNELS or not await _customer_waits(uow, thread["id"]):
         return False
     language = spoken((request["language"] if request else None) or thread["language"] or "en")

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import select
 
 from crm_core.clock import DAY
 from crm_core.db.uow import UnitOfWork
@@ -34,5 +34,5 @@ async def once(
         stored = await uow.row(select(command.c.result).where(command.c.id == command_id))
         return dict(stored["result"]) if stored else {}
     result = dict(await act())
-    await uow.execute(update(command).where(command.c.id == command_id).values(result=result))
+    await uow.update(command, command_id, {"result": result})
     return result

@@ -169,7 +169,7 @@ async def settings_at(conn: AsyncConnection, team_id: int | None, number: int) -
 # --------------------------------------------------------------------------------------------------------
 async def people(uow: UnitOfWork, agent_id: int) -> People:
     """What routing knows of an agent now; take it before an edit of skills, teams or activity."""
-    row = await uow.row(select(agent).where(agent.c.id == agent_id))
+    row = await uow.find(agent, agent_id)
     if row is None:
         return People()
     skills = await uow.rows(select(agent_skill).where(agent_skill.c.agent_id == agent_id))
@@ -236,7 +236,7 @@ def _people_changes(agent_id: int, team_id: int, before: People, after: People) 
 # --- rows
 # ----------------------------------------------------------------------------------------------------------
 async def _locked(uow: UnitOfWork, team_id: int) -> Row:
-    row = await uow.row(uow.lock(select(team).where(team.c.id == team_id)))
+    row = await uow.find(team, team_id, lock=True)
     if row is None:
         raise NotFound(f"no team {team_id}", params={"team_id": team_id})
     return row
@@ -270,9 +270,7 @@ async def _append(
         "source": source, "actor": actor[:60], "created_at": uow.now,
     }  # fmt: skip
     await uow.execute(routing_version.insert().values(**values))
-    await uow.execute(
-        update(team).where(team.c.id == row["id"]).values(settings={**said, "version": number + 1})
-    )
+    await uow.update(team, row["id"], {"settings": {**said, "version": number + 1}})
     await uow.emit(
         DomainEvent(
             kind="team.configured", subject_kind="team", subject_id=row["id"], actor=actor,

@@ -72,7 +72,7 @@ async def schedule(uow: UnitOfWork, agent_id: int, owned: Sequence[Item], presen
     for item in wanted:
         when = moves_at(item.channel, due.get(item.inquiry_id), absence, teams[item.team_id].settings)
         if when is not None:
-            await uow.execute(update(work_item).where(work_item.c.id == item.id).values(wake_at=when))
+            await uow.update(work_item, item.id, {"wake_at": when})
 
 
 async def recall(uow: UnitOfWork, agent_id: int) -> None:
@@ -233,7 +233,7 @@ async def _push(uow: UnitOfWork, item: Item, now: int) -> None:
 
 
 async def _wake_at(uow: UnitOfWork, item: Item, when: int | None) -> None:
-    await uow.execute(update(work_item).where(work_item.c.id == item.id).values(wake_at=when))
+    await uow.update(work_item, item.id, {"wake_at": when})
 
 
 __all__ = ["GRACE_MS", "Absence", "absence_of", "look", "moves_at", "recall", "schedule", "watch"]

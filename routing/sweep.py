@@ -163,7 +163,7 @@ async def _wake(uow: UnitOfWork, item: Item) -> None:
     elif item.state == ItemState.ASSIGNED and item.owner_id is not None:
         await rebalance.look(uow, item, item.owner_id, team)
     else:
-        await uow.execute(update(work_item).where(work_item.c.id == item.id).values(wake_at=None))
+        await uow.update(work_item, item.id, {"wake_at": None})
 
 
 async def _claim(uow: UnitOfWork, item_id: int) -> Item | None:

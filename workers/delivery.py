@@ -67,11 +67,11 @@ async def deliver(services: Services, job: JobRow) -> None:
     # Before anything is marked as leaving: a process killed while it loads an SDK must not leave doubts behind.
     await get_channel(channel["channel"]).prepare()
     async with services.db.transaction() as uow:
-        row = await uow.row(uow.lock(select(message).where(message.c.id == message_id)))
+        row = await uow.find(message, message_id, lock=True)
         if row is None or row["state"] not in ("queued", "sending"):
             return
-        thread = await uow.row(select(conversation).where(conversation.c.id == row["conversation_id"]))
-        account = await uow.row(select(inbox).where(inbox.c.id == thread["inbox_id"])) if thread else None
+        thread = await uow.find(conversation, row["conversation_id"])
+        account = await uow.find(inbox, thread["inbox_id"]) if thread else None
         if thread is None or account is None:
             return
         paused = await uow.scalar(
@@ -86,7 +86,7 @@ async def deliver(services: Services, job: JobRow) -> None:
                 uow, message_id, "unknown", error="no answer came before the process stopped"
             )
             return
-        await uow.execute(update(message).where(message.c.id == message_id).values(state="sending"))
+        await uow.update(message, message_id, {"state": "sending"})
         outbound = await _outbound(uow, row, thread, account)
         files = await uow.rows(
             select(attachment)

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from sqlalchemy import select, update
+from sqlalchemy import select
 
 from channels import get_channel
 from channels.config import inbox_config
@@ -73,18 +73,14 @@ async def fetch(services: Services, job: JobRow) -> None:
     except ChannelError as error:
         values = {"state": "failed", "error": error.detail[:300]}
     async with services.db.transaction() as uow:
-        await uow.execute(update(attachment).where(attachment.c.id == attachment_id).values(**values))
-        said = await uow.row(select(message).where(message.c.id == row["message_id"]))
+        await uow.update(attachment, attachment_id, values)
+        said = await uow.find(message, row["message_id"])
         if said is None:
             return
         files = await uow.rows(
             select(attachment).where(attachment.c.message_id == said["id"]).order_by(attachment.c.id)
         )
-        owner = (
-            await uow.row(select(inquiry).where(inquiry.c.id == said["inquiry_id"]))
-            if said["inquiry_id"]
-            else None
-        )
+        owner = await uow.find(inquiry, said["inquiry_id"]) if said["inquiry_id"] else None
         await uow.emit(
             DomainEvent(
                 kind="message.edited",

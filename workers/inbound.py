@@ -17,7 +17,7 @@ from channels import get_channel
 from channels.config import inbox_config
 from channels.contract import Malformed, RawItem
 from crm_core import calls, inbound_rows, intake, job_table, messages
-from crm_core.db.uow import UnitOfWork, read_row
+from crm_core.db.uow import UnitOfWork, find
 from crm_core.envelope import Auto, Envelope, InboundAttachment, Kind
 from crm_core.jobs import JobRegistry, JobRow, NewJob
 from crm_core.schema import conversation, inbound, inbox
@@ -67,10 +67,8 @@ async def process(services: Services, job: JobRow) -> None:
     """The job `inbound.process`: one raw row, to its end."""
     inbound_id = int(job.args["inbound_id"])
     async with services.db.reading() as conn:
-        row = await read_row(conn, select(inbound).where(inbound.c.id == inbound_id))
-        account = None
-        if row is not None:
-            account = await read_row(conn, select(inbox).where(inbox.c.id == row["inbox_id"]))
+        row = await find(conn, inbound, inbound_id)
+        account = await find(conn, inbox, row["inbox_id"]) if row is not None else None
     if row is None or account is None or row["state"] != "received":
         async with services.db.transaction() as uow:
             await job_table.finish(uow, job)

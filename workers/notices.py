@@ -1,7 +1,7 @@
 """Mailing notices to the people who want them by mail: one mail for a notice, when its minute is over."""
 
 import structlog
-from sqlalchemy import select, update
+from sqlalchemy import select
 
 from channels import get_channel
 from channels.config import inbox_config
@@ -61,6 +61,4 @@ async def mail(services: Services, job: JobRow) -> None:
         log.warning("notice_not_mailed", notification_id=notice_id, error=error.detail)
         return
     async with services.db.transaction() as uow:
-        await uow.execute(
-            update(notification).where(notification.c.id == notice_id).values(mailed_at=uow.now)
-        )
+        await uow.update(notification, notice_id, {"mailed_at": uow.now})

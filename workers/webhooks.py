@@ -117,7 +117,7 @@ async def deliver(services: Services, job: JobRow) -> None:
     """The job `webhook.deliver`: one attempt. The receiver tells repeats by X-Event-Id."""
     delivery_id = int(job.args["delivery_id"])
     async with services.db.transaction() as uow:
-        row = await uow.row(select(webhook_delivery).where(webhook_delivery.c.id == delivery_id))
+        row = await uow.find(webhook_delivery, delivery_id)
         if row is None or row["state"] != "pending":
             return
         endpoint = await webhooks.get(uow, row["webhook_id"])

@@ -11,11 +11,9 @@ Reaches under SQLAlchemy's asyncpg adapter for one thing, its lazy BEGIN; a test
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, cast
 
-from sqlalchemy import ARRAY, BigInteger, String, TypeDecorator, bindparam, insert
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import ARRAY, BigInteger, String, TypeDecorator, bindparam
 from sqlalchemy.engine import Connection as SyncConnection
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -374,16 +372,3 @@ def object_of(key: ColumnElement[Any], value: ColumnElement[Any]) -> ColumnEleme
 def array_of(*values: ColumnElement[Any]) -> ColumnElement[Any]:
     """Values as one JSON array."""
     return _ArrayOf(*values)
-
-
-# --- inserts ---------------------------------------------------------------------------------------------------------
-@lru_cache(maxsize=512)
-def insert_of(table: Table, columns: tuple[str, ...]) -> Prepared:
-    """INSERT of one row with these columns that gives its id."""
-    return Prepared(insert(table).returning(table.c.id), columns=columns)
-
-
-def insert_unless(dialect: str, table: Any, key: Sequence[str]) -> Any:
-    """INSERT that leaves an existing row of the same `key` columns alone."""
-    made = postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
-    return made.on_conflict_do_nothing(index_elements=list(key))

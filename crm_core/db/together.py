@@ -17,7 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.dml import Insert
 from sqlalchemy.sql.schema import Table
 
-from crm_core.db.prepared import Form, Outcome, Parameters, Prepared, insert_of, run_form
+from crm_core.db.one_row import insert_of
+from crm_core.db.prepared import Form, Outcome, Parameters, Prepared, run_form
 
 _PARAMETER = re.compile(r"\$(\d+)")
 #: combinations of writes whose text is kept; the product has some dozens

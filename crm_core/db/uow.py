@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from functools import lru_cache
 from typing import Any, cast
 
-from sqlalchemy import BigInteger, bindparam, insert
+from sqlalchemy import BigInteger, bindparam, insert, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql import Executable
 from sqlalchemy.sql.elements import ClauseElement, ColumnElement
@@ -20,7 +20,8 @@ from sqlalchemy.sql.schema import Table
 from sqlalchemy.sql.selectable import Select
 
 from crm_core.db.columns import Columns, inserting
-from crm_core.db.prepared import Parameters, Prepared, insert_of, insert_unless
+from crm_core.db.one_row import ROW_ID, insert_new_of, insert_of, insert_unless, select_of, update_of
+from crm_core.db.prepared import Parameters, Prepared, fetch
 from crm_core.events import DomainEvent, Listeners
 from crm_core.jobs import JobRow, NewJob
 from crm_core.schema import event as event_table
@@ -90,6 +91,19 @@ class UnitOfWork:
         """Run it for each set of parameters, in one round trip."""
         await statement.run_many(self.conn, parameters)
 
+    async def find(self, table: Table, row_id: int | str | None, *, lock: bool = False) -> Row | None:
+        """The row with this id, or None. `lock`: for the rest of the transaction; waits for who has it."""
+        return None if row_id is None else await self.row(select_of(table, lock=lock), {ROW_ID: row_id})
+
+    async def update(self, table: Table, row_id: int | str, values: Mapping[str, Any]) -> bool:
+        """Change columns of the row with this id. False if there is none."""
+        if _has_expression(values):
+            result = await self.conn.execute(update(table).where(table.c.id == row_id).values(**values))
+            return bool(result.rowcount)
+        # Sorted: one text for one set of columns, in whatever order they came.
+        statement = update_of(table, tuple(sorted(values)))
+        return bool((await statement.run(self.conn, {**values, ROW_ID: row_id})).rowcount)
+
     async def insert(self, table: Table, values: Mapping[str, Any]) -> int:
         """Insert one row, return its id."""
         if _has_expression(values):
@@ -113,7 +127,7 @@ class UnitOfWork:
         if _has_expression(values):
             unless = insert_unless(self.dialect, table, key)
             return (await self.conn.execute(unless.values(**values).returning(column))).scalar()
-        statement = _on_conflict(self.dialect, table, tuple(key), column, tuple(values))
+        statement = insert_new_of(self.dialect, table, tuple(key), column, tuple(values))
         return await self.scalar(statement, values)
 
     def lock(self, statement: Select[Any], *, skip_locked: bool = False) -> Select[Any]:
@@ -226,15 +240,6 @@ class UnitOfWork:
             callback()
 
 
-# One statement a table and set of columns, compiled once: building it and finding it in SQLAlchemy's cache anew for
-# each row costs more than running it.
-@lru_cache(maxsize=512)
-def _on_conflict(
-    dialect: str, table: Table, key: tuple[str, ...], column: ColumnElement[Any], columns: tuple[str, ...]
-) -> Prepared:
-    return Prepared(insert_unless(dialect, table, key).returning(column), columns=columns)
-
-
 @lru_cache(maxsize=2)
 def _event_insert(dialect: str) -> Prepared:
     offset = bindparam("tx_offset", type_=BigInteger)
@@ -259,6 +264,12 @@ def _tx(dialect: str) -> Callable[[ColumnElement[Any]], ColumnElement[Any]]:
 def _has_expression(values: Mapping[str, Any]) -> bool:
     """Whether a value is SQL, which cannot be a parameter."""
     return any(isinstance(v, ClauseElement) for v in values.values())
+
+
+async def find(conn: AsyncConnection, table: Table, row_id: int) -> Row | None:
+    """The row with this id outside a unit of work, or None."""
+    found = await fetch(conn, select_of(table), {ROW_ID: row_id})
+    return found[0] if found else None
 
 
 async def read_row(conn: AsyncConnection, statement: Executable) -> Row | None:

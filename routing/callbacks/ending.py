@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from sqlalchemy import select
-
 from crm_core.db.uow import UnitOfWork
 from crm_core.schema import inquiry
 from routing import items
@@ -118,7 +116,7 @@ async def _clock(uow: UnitOfWork, row: dict[str, Any], *, on: bool) -> None:
 async def _stand_again(uow: UnitOfWork, row: dict[str, Any], *, given_to: int | None = None) -> None:
     if row["inquiry_id"] is None:
         return
-    request = await uow.row(select(inquiry).where(inquiry.c.id == row["inquiry_id"]))
+    request = await uow.find(inquiry, row["inquiry_id"])
     if request is None or not items.needs_people(request) or request["assignee_id"] is not None:
         return
     if given_to is None:

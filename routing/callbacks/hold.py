@@ -7,7 +7,7 @@ began to wait and his priority. One number has one place; a live call from it ta
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from crm_core import contacts, phone
@@ -34,7 +34,7 @@ async def take_place_of_call(
     `number`: where to call him, if not the number he calls from. Raises NotFound, Conflict (call_over: nobody waits in
     it any more), Invalid (no_phone, bad_phone, not_callable).
     """
-    row = await uow.row(uow.lock(select(call).where(call.c.id == call_id)))
+    row = await uow.find(call, call_id, lock=True)
     if row is None:
         raise NotFound(f"no call {call_id}", params={"call_id": call_id})
     known = await _place_of(uow, number=None, call_id=call_id)
@@ -42,7 +42,7 @@ async def take_place_of_call(
         return known
     if row["direction"] != "inbound" or row["state"] not in ("initiated", "ringing"):
         raise Conflict("nobody waits in this call", code="call_over", params={"state": row["state"]})
-    account = await uow.row(select(inbox).where(inbox.c.id == row["inbox_id"]))
+    account = await uow.find(inbox, row["inbox_id"])
     region = account["region"] if account else "UA"
     wanted = _callable(number or row["from_number"], region)
     person = await _person(uow, row["contact_id"], wanted)
@@ -61,9 +61,7 @@ async def take_place_of_call(
         actor=actor,
     )
     # The end of this call is neither missed nor abandoned: its caller waits on.
-    await uow.execute(
-        update(call).where(call.c.id == call_id).values(data={**row["data"], "callback_id": made["id"]})
-    )
+    await uow.update(call, call_id, {"data": {**row["data"], "callback_id": made["id"]}})
     if item is not None:
         await items.finish(uow, "call", call_id, "callback")
     return await _enter(uow, made, person)
@@ -76,13 +74,13 @@ async def take_place_of_request(
     (not_waiting) if an agent has the request or nobody needs to.
     """
     await store.lock_inquiry(uow, inquiry_id)
-    request = await uow.row(select(inquiry).where(inquiry.c.id == inquiry_id))
+    request = await uow.find(inquiry, inquiry_id)
     if request is None:
         raise NotFound(f"no inquiry {inquiry_id}", params={"inquiry_id": inquiry_id})
     item = await store.lock_live(uow, "inquiry", inquiry_id)
     if item is None or item.owner_id is not None:
         raise Conflict("this request does not wait in a queue", code="not_waiting")
-    person = await uow.row(select(contact).where(contact.c.id == request["contact_id"]))
+    person = await uow.find(contact, request["contact_id"])
     if person is None:
         raise NotFound("no contact", params={"contact_id": request["contact_id"]})
     wanted = await booking.number_of(uow, person, number, region)
@@ -257,7 +255,7 @@ async def absorb(uow: UnitOfWork, call_row: Mapping[str, Any], *, team_id: int |
 
 async def _person(uow: UnitOfWork, contact_id: int | None, number: str) -> dict[str, Any]:
     if contact_id is not None:
-        found = await uow.row(select(contact).where(contact.c.id == contact_id))
+        found = await uow.find(contact, contact_id)
         if found is not None:
             return dict(found)
     claim = IdentityClaim(IdentityKind.PHONE, number, evidence="caller_id")

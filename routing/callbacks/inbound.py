@@ -6,9 +6,10 @@ Listeners; each in the transaction of the message or call that caused it.
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, bindparam, literal_column, select, update
 
 from crm_core.call_state import CallState, CallStatus, Change
+from crm_core.db.prepared import Prepared
 from crm_core.db.uow import UnitOfWork
 from crm_core.errors import SwitchboardError
 from crm_core.events import DomainEvent
@@ -28,7 +29,7 @@ async def on_message(uow: UnitOfWork, event: DomainEvent) -> None:
         return
     if message["automatic"] or message["kind"] == "call":
         return
-    await _pause(uow, callback.c.contact_id == person["id"], cause="message")
+    await _pause(uow, _OF_CONTACT, person["id"], cause="message")
 
 
 async def on_merged(uow: UnitOfWork, event: DomainEvent) -> None:
@@ -53,7 +54,7 @@ async def on_call(uow: UnitOfWork, event: DomainEvent) -> None:
             await _queue(uow, row, state, account)
         await outcomes.pass_on(uow, "call", row["id"], state)
         if Change.CREATED in kinds:
-            await _pause(uow, callback.c.phone == row["from_number"], cause="call")
+            await _pause(uow, _OF_NUMBER, row["from_number"], cause="call")
     elif Change.ANSWERED in kinds and row["agent_id"] is not None:
         await _fulfil(uow, row, state)
 
@@ -127,19 +128,9 @@ async def _snooze(uow: UnitOfWork, row: Mapping[str, Any], minutes: Any, actor: 
     )  # fmt: skip
 
 
-async def _pause(uow: UnitOfWork, whose: Any, *, cause: str) -> None:
+async def _pause(uow: UnitOfWork, begun: Prepared, whose: int | str, *, cause: str) -> None:
     """Attempts that have begun rest; a promise for a later time to which nothing happened yet stands as it is."""
-    found = await uow.rows(
-        select(callback.c.id)
-        .where(
-            whose,
-            callback.c.state == "scheduled",
-            callback.c.counted_attempts + callback.c.uncounted_attempts > 0,
-        )
-        .order_by(callback.c.id)
-        .limit(_MAX)
-    )
-    for each in found:
+    for each in await uow.rows(begun, {"whose": whose}):
         row = await rows.lock(uow, each["id"])
         if row["state"] != "scheduled":
             continue
@@ -153,6 +144,16 @@ async def _pause(uow: UnitOfWork, whose: Any, *, cause: str) -> None:
             next_attempt_at=max(row["next_attempt_at"] or 0, uow.now + settings.pause_ms),
         )
         await rows.tell(uow, "paused", row, cause=cause)
+
+
+def _begun(of: ColumnElement[Any]) -> Prepared:
+    attempts = callback.c.counted_attempts + callback.c.uncounted_attempts
+    waiting = (callback.c.state == literal_column("'scheduled'"), attempts > literal_column("0"))
+    found = select(callback.c.id).where(of == bindparam("whose"), *waiting).order_by(callback.c.id)
+    return Prepared(found.limit(literal_column(str(_MAX))))
+
+
+_OF_CONTACT, _OF_NUMBER = _begun(callback.c.contact_id), _begun(callback.c.phone)
 
 
 async def resume(uow: UnitOfWork, callback_id: int, *, actor: str) -> dict[str, Any]:

@@ -85,15 +85,11 @@ async def run(services: Services, uow: UnitOfWork, job: JobRow) -> None:
 
 
 async def _tell(uow: UnitOfWork, args: Mapping[str, Any], public_url: str) -> bool:
-    row = await uow.row(select(callback).where(callback.c.id == args["callback_id"]))
+    row = await uow.find(callback, args["callback_id"])
     if row is None or row["conversation_id"] is None:
         return False
-    request = (
-        await uow.row(uow.lock(select(inquiry).where(inquiry.c.id == row["inquiry_id"])))
-        if row["inquiry_id"]
-        else None
-    )
-    thread = await uow.row(uow.lock(select(conversation).where(conversation.c.id == row["conversation_id"])))
+    request = await uow.find(inquiry, row["inquiry_id"], lock=True) if row["inquiry_id"] else None
+    thread = await uow.find(conversation, row["conversation_id"], lock=True)
     if thread is None:
         return False
     what = str(args["what"])

@@ -72,10 +72,17 @@ async def record_outcome(
     else:
         attempt_id = at_work["id"]
     counted = outcome not in UNCOUNTED
-    await uow.execute(
-        update(callback_attempt)
-        .where(callback_attempt.c.id == attempt_id)
-        .values(state="ended", outcome=outcome, counted=counted, note=note, ended_at=uow.now, give_up_at=None)
+    await uow.update(
+        callback_attempt,
+        attempt_id,
+        {
+            "state": "ended",
+            "outcome": outcome,
+            "counted": counted,
+            "note": note,
+            "ended_at": uow.now,
+            "give_up_at": None,
+        },
     )
     counts = {
         "counted_attempts": row["counted_attempts"] + counted,
@@ -224,7 +231,7 @@ async def enter_queue(uow: UnitOfWork, row: dict[str, Any]) -> dict[str, Any]:
     """Make a due promise work for people: a kept place in the calls' queue, else an item for the owner and those who
     stand in for him.
     """
-    found = await uow.row(select(contact).where(contact.c.id == row["contact_id"]))
+    found = await uow.find(contact, row["contact_id"])
     person = dict(found) if found else None
     if row["kind"] == "hold":
         await items.enqueue_place(uow, row, person)
@@ -245,9 +252,7 @@ async def on_call(uow: UnitOfWork, event: DomainEvent) -> None:
         return
     state: CallState = event.context["state"]
     if attempt["call_id"] is None:
-        await uow.execute(
-            update(call).where(call.c.id == row["id"]).values(callback_attempt_id=attempt["id"])
-        )
+        await uow.update(call, row["id"], {"callback_attempt_id": attempt["id"]})
     promise = await rows.lock(uow, attempt["callback_id"])
     attempt = {**attempt, **await _progress(uow, promise, attempt, row["id"], state)}
     if state.status is not CallStatus.ENDED:
@@ -302,10 +307,10 @@ async def _progress(
             )
         else:
             values["give_up_at"] = uow.now + GIVE_UP_MS
-    await uow.execute(update(callback_attempt).where(callback_attempt.c.id == attempt["id"]).values(**values))
+    await uow.update(callback_attempt, attempt["id"], values)
     first = "customer_answered_at" in values and attempt["style"] == Mode.CUSTOMER_FIRST
     if first and attempt["state"] == "dialling" and spoke is None and promise["state"] == "dialling":
-        person = await uow.row(select(contact).where(contact.c.id == promise["contact_id"]))
+        person = await uow.find(contact, promise["contact_id"])
         # He is on the line: the very next agent is his.
         await items.enqueue_place(
             uow, {**promise, "enqueued_at": None}, dict(person) if person else None, head=True
@@ -317,11 +322,7 @@ async def _late(uow: UnitOfWork, promise: dict[str, Any], attempt: Mapping[str, 
     """The PBX speaks of an attempt that we had given up: an answer is an answer."""
     if outcome != "answered" or attempt["outcome"] in ("answered", "snoozed"):
         return
-    await uow.execute(
-        update(callback_attempt)
-        .where(callback_attempt.c.id == attempt["id"])
-        .values(outcome="answered", counted=True)
-    )
+    await uow.update(callback_attempt, attempt["id"], {"outcome": "answered", "counted": True})
     if promise["state"] in ("scheduled", "due", "paused", "escalated"):
         await ending.kept(
             uow, promise, actor="system", at=attempt["customer_answered_at"] or uow.now, how="late_word",
@@ -331,7 +332,7 @@ async def _late(uow: UnitOfWork, promise: dict[str, Any], attempt: Mapping[str, 
 
 async def give_up(uow: UnitOfWork, attempt_id: int) -> None:
     """An attempt of which nobody spoke in time ends: as our own agent's miss if only his phone was rung."""
-    attempt = await uow.row(select(callback_attempt).where(callback_attempt.c.id == attempt_id))
+    attempt = await uow.find(callback_attempt, attempt_id)
     if (
         attempt is None
         or attempt["state"] != "dialling"
@@ -340,14 +341,20 @@ async def give_up(uow: UnitOfWork, attempt_id: int) -> None:
     ):
         return
     promise = await rows.lock(uow, attempt["callback_id"])
-    attempt = await uow.row(select(callback_attempt).where(callback_attempt.c.id == attempt_id))
+    attempt = await uow.find(callback_attempt, attempt_id)
     if attempt is None or attempt["state"] != "dialling":
         return
     if promise["state"] in rows.OVER:
-        await uow.execute(
-            update(callback_attempt)
-            .where(callback_attempt.c.id == attempt_id)
-            .values(state="ended", outcome="failed", counted=False, ended_at=uow.now, give_up_at=None)
+        await uow.update(
+            callback_attempt,
+            attempt_id,
+            {
+                "state": "ended",
+                "outcome": "failed",
+                "counted": False,
+                "ended_at": uow.now,
+                "give_up_at": None,
+            },
         )
         return
     only_agent = (
@@ -396,31 +403,31 @@ async def fall_back(uow: UnitOfWork, attempt_id: int, detail: str) -> None:
     """The PBX has no such command after all. With an agent at work the number is his to dial by hand; without one the
     promise goes to an agent first.
     """
-    attempt = await uow.row(select(callback_attempt).where(callback_attempt.c.id == attempt_id))
+    attempt = await uow.find(callback_attempt, attempt_id)
     if attempt is None or attempt["state"] != "dialling":
         return
     row = await rows.lock(uow, attempt["callback_id"])
     if row["state"] != "dialling":
         return
     if attempt["agent_id"] is not None:
-        await uow.execute(
-            update(callback_attempt)
-            .where(callback_attempt.c.id == attempt_id)
-            .values(mode="manual", note=detail[:300], give_up_at=uow.now + GIVE_UP_MANUAL_MS)
+        await uow.update(
+            callback_attempt,
+            attempt_id,
+            {"mode": "manual", "note": detail[:300], "give_up_at": uow.now + GIVE_UP_MANUAL_MS},
         )
         await rows.tell(uow, "updated", row, manual=True, reason=detail[:300])
         return
-    await uow.execute(
-        update(callback_attempt)
-        .where(callback_attempt.c.id == attempt_id)
-        .values(
-            state="ended",
-            outcome="failed",
-            counted=False,
-            note=detail[:300],
-            ended_at=uow.now,
-            give_up_at=None,
-        )
+    await uow.update(
+        callback_attempt,
+        attempt_id,
+        {
+            "state": "ended",
+            "outcome": "failed",
+            "counted": False,
+            "note": detail[:300],
+            "ended_at": uow.now,
+            "give_up_at": None,
+        },
     )
     row = await rows.change(
         uow, row, state="due", mode=Mode.AGENT_FIRST.value, uncounted_attempts=row["uncounted_attempts"] + 1
@@ -433,7 +440,7 @@ async def not_connected(uow: UnitOfWork, call_id: int, agent_id: int, attempt_id
     """The PBX could not ring the agent for a waiting call: the next one is asked."""
     source = ("call", call_id)
     if attempt_id is not None:
-        attempt = await uow.row(select(callback_attempt).where(callback_attempt.c.id == attempt_id))
+        attempt = await uow.find(callback_attempt, attempt_id)
         if attempt is None or attempt["state"] != "dialling":
             return
         source = ("callback", int(attempt["callback_id"]))

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import select
 
 from crm_core.clock import MINUTE
 from crm_core.db.uow import Row, UnitOfWork
@@ -33,7 +33,7 @@ async def lock(uow: UnitOfWork, callback_id: int) -> dict[str, Any]:
     if seen is not None and seen["kind"] == "hold" and seen["inquiry_id"] is not None:
         await store.lock_inquiry(uow, seen["inquiry_id"])
     await store.lock_live(uow, "callback", callback_id)
-    row = await uow.row(uow.lock(select(callback).where(callback.c.id == callback_id)))
+    row = await uow.find(callback, callback_id, lock=True)
     if row is None:
         raise NotFound(f"no callback {callback_id}", params={"callback_id": callback_id})
     return dict(row)
@@ -58,7 +58,7 @@ async def attempts_of(uow: UnitOfWork, callback_id: int) -> Sequence[Row]:
 async def change(uow: UnitOfWork, row: dict[str, Any], **values: Any) -> dict[str, Any]:
     """Write columns and return the row as it is now."""
     values |= {"version": row["version"] + 1, "updated_at": uow.now}
-    await uow.execute(update(callback).where(callback.c.id == row["id"]).values(**values))
+    await uow.update(callback, row["id"], values)
     return {**row, **values}
 
 

@@ -26,7 +26,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from crm_core.db.prepared import Prepared, any_of, fetch, insert_unless
+from crm_core.db.one_row import insert_unless
+from crm_core.db.prepared import Prepared, any_of, fetch
 from crm_core.db.uow import UnitOfWork
 from crm_core.schema import company, contact, inquiry, team
 from routing.schema import sla_clock, sla_event
