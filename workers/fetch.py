@@ -90,5 +90,6 @@ async def fetch(services: Services, job: JobRow) -> None:
                 conversation_id=said["conversation_id"],
                 payload={"what": "attachment", "message": message_view(said, files)},
                 audience=inquiry_audience(owner) if owner else SUPERVISORS,
+                context={"message": said, "inquiry": owner},
             )
         )

@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from channels.contract import InboxConfig, RawItem
@@ -23,6 +23,8 @@ from crm_core.envelope import Auto, Envelope, IdentityClaim, IdentityKind, Kind,
 _COMMAND = re.compile(r"^/([A-Za-z0-9_]{1,64})(?:@\w+)?(?:\s+(.*))?$", re.DOTALL)
 _START_PAYLOAD = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _GONE = frozenset({"kicked", "left"})
+#: what is shown in a thread, and so needs one
+_NEEDS_A_CHAT = frozenset({Kind.MESSAGE, Kind.EDIT, Kind.ACTION, Kind.IDENTITY, Kind.UNSUPPORTED})
 #: 3000-01-01; a later "date" is nonsense from a mutated payload and would not fit what shows it.
 _MAX_DATE_S = 32_503_680_000
 
@@ -55,7 +57,18 @@ def parse(item: RawItem, inbox: InboxConfig) -> list[Envelope]:
         chat=chat_of(loaded),
         region=inbox.region,
     )
-    return _BUILDERS.get(kind, _unknown)(update)
+    envelopes = _BUILDERS.get(kind, _unknown)(update)
+    if update.chat_id is None:
+        # Nobody could be answered, and strangers' updates would share one thread: people look at it instead.
+        return [
+            _set_aside(envelope) if envelope.kind in _NEEDS_A_CHAT else envelope for envelope in envelopes
+        ]
+    return envelopes
+
+
+def _set_aside(envelope: Envelope) -> Envelope:
+    what = envelope.data.get("what", envelope.kind.value)
+    return replace(envelope, data=envelope.data | {"quarantine": f"{what} of no chat"})
 
 
 def message_ref(chat_id: int, message_id: int) -> str:

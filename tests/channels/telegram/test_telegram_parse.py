@@ -386,8 +386,17 @@ def test_one_chat_is_one_lane_in_update_order(name: str, lane: str) -> None:
     assert split.received_at == RECEIVED
 
 
-@pytest.mark.parametrize("body", [b'{"update_id": 5}', b'{"update_id": 5, "poll": {"id": "1"}}'])
-def test_an_update_without_a_chat_goes_to_the_common_lane(body: bytes) -> None:
+@pytest.mark.parametrize(
+    ("body", "what"),
+    [
+        (b'{"update_id": 5}', "empty"),
+        (b'{"update_id": 5, "poll": {"id": "1"}}', "poll"),
+        (b'{"update_id": 5, "message": "not an object"}', "message"),
+        (b'{"update_id": 5, "message": {"message_id": 1, "chat": {"id": 1e30}, "text": "hello"}}', "message"),
+        (b'{"update_id": 5, "callback_query": {"id": "7", "data": "x"}}', "action"),
+    ],
+)
+def test_an_update_without_a_chat_goes_to_the_common_lane_and_is_set_aside(body: bytes, what: str) -> None:
     assert item(body).lane == "misc"
     (envelope,) = CHANNEL.parse(item(body), INBOX)
-    assert envelope.kind is Kind.UNSUPPORTED
+    assert envelope.data["quarantine"] == f"{what} of no chat"
