@@ -49,7 +49,7 @@ class IdentityClaim:
     """One address the sender has. `verified` means the channel proved it belongs to this person.
 
     `evidence` names the proof or its lack: `channel_account`, `contact_share`, `caller_id`, `from_header`,
-    `jwt`, `form`, `pre_chat`, `reply_token`.
+    `envelope_sender`, `jwt`, `form`, `pre_chat`, `reply_token`.
     """
 
     kind: IdentityKind

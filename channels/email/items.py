@@ -12,6 +12,7 @@ from email.policy import compat32
 
 from channels.contract import RawItem
 from channels.email.headers import message_ids, raw_header, raw_headers
+from crm_core.clock import HOUR
 
 _HEADER_BYTES = 256 * 1024
 _BLANK_LINE = re.compile(rb"\r?\n\r?\n")
@@ -30,6 +31,8 @@ def make_item(
     """
     headers, body = split_head(raw)
     message = read_head(headers)
+    if not message.keys():
+        body = raw  # no header at all: the text is all there is to tell it from another
     own = message_ids(raw_headers(message, "message-id")[:1])
     meta = dict(notes or {})
     if envelope_from is not None:
@@ -37,7 +40,7 @@ def make_item(
     if envelope_to is not None:
         meta["envelope_to"] = envelope_to
     return RawItem(
-        dedupe_key=_dedupe_key(message, own, body),
+        dedupe_key=_dedupe_key(own[0] if own else _unnamed(message, meta, received_at), body),
         lane=_lane(message, own, body),
         body=raw,
         content_type="message/rfc822",
@@ -68,7 +71,7 @@ def thread_root(message: Message, own: list[str]) -> str | None:
     return next(iter(chain or own), None)
 
 
-def _dedupe_key(message: Message, own: list[str], body: bytes) -> str:
+def _dedupe_key(identity: str, body: bytes) -> str:
     """Message-ID and a hash of the body.
 
     Not of the headers: every hop and every retry adds its own. Not of the recipient either, although the key
@@ -76,10 +79,25 @@ def _dedupe_key(message: Message, own: list[str], body: bytes) -> str:
     get one copy each, while a mail to two addresses of one inbox, or one that IMAP and LMTP both bring,
     becomes one message.
     """
-    identity = own[0] if own else "\n".join(raw_header(message, name) for name in ("date", "from", "subject"))
     digest = hashlib.sha256(identity.encode("utf-8", "surrogateescape") + b"\0")
     digest.update(body.replace(b"\r\n", b"\n").rstrip(b"\n"))
     return f"mail:{digest.hexdigest()[:40]}"
+
+
+def _unnamed(message: Message, meta: dict[str, str], received_at: int) -> str:
+    """What stands for the Message-ID a mail lacks: who, when, about what.
+
+    A machine that writes neither id nor date says "disk full" anew each day, and each is a mail of its own:
+    the coarse hour of the hand-over stands for the date, in a mailbox the server's own trace, which is the
+    same whenever the mailbox is read again.
+    """
+    sender = raw_header(message, "from") or meta.get("envelope_from", "")
+    date = raw_header(message, "date")
+    if not date and "envelope_from" in meta:
+        date = str(received_at // HOUR)
+    elif not date:
+        date = next(iter(raw_headers(message, "received")), "")
+    return "\n".join((date, sender, raw_header(message, "subject")))
 
 
 def _lane(message: Message, own: list[str], body: bytes) -> str:

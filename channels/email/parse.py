@@ -19,6 +19,7 @@ from channels.email.headers import (
     addresses,
     date_ms,
     message_ids,
+    normal_address,
     parse_addresses,
     raw_header,
     raw_headers,
@@ -80,7 +81,9 @@ def _envelopes(
 ) -> list[Envelope]:
     own = own_addresses(inbox)
     own_id = own_id_pattern(inbox)
-    sender = _sender(message, own, warn)
+    sender, evidence = _sender(message, own, warn), "from_header"
+    if sender is None:
+        sender, evidence = _envelope_sender(item, own), "envelope_sender"
     subject = text_header(message, "subject", warn)[:MAX_SUBJECT]
     own_ids = message_ids(raw_headers(message, "message-id")[:1])
     envelope_from = item.meta.get("envelope_from")
@@ -101,7 +104,7 @@ def _envelopes(
         dedupe_key=item.dedupe_key,
         conversation_key=thread_root(message, own_ids)
         or f"<{item.dedupe_key.replace(':', '.')}@no-id.invalid>",
-        sender=_as_sender(sender),
+        sender=_as_sender(sender, evidence),
         occurred_at=_occurred_at(message, item.received_at, warn),
         provider_message_id=own_ids[0] if own_ids else None,
         reply_to=next(iter(message_ids(raw_headers(message, "in-reply-to"))), None),
@@ -177,10 +180,16 @@ def _sender(message: Message, own: frozenset[str], warn: Callable[[str], None]) 
     return sender
 
 
-def _as_sender(address: Address | None) -> Sender:
+def _envelope_sender(item: RawItem, own: frozenset[str]) -> Address | None:
+    """Whom the envelope names: as good a claim as a From, and the only place an answer could go."""
+    claimed = normal_address(item.meta.get("envelope_from") or "")
+    return Address("", claimed) if claimed and without_tag(claimed) not in own else None
+
+
+def _as_sender(address: Address | None, evidence: str) -> Sender:
     if address is None:
         return Sender()
-    claim = IdentityClaim(IdentityKind.EMAIL, address.email, verified=False, evidence="from_header")
+    claim = IdentityClaim(IdentityKind.EMAIL, address.email, verified=False, evidence=evidence)
     return Sender(identities=(claim,), display_name=address.name[:200] or None)
 
 

@@ -13,6 +13,7 @@ from channels.contract import InboxConfig, Malformed, RawRequest, SignatureRefus
 from channels.email import EmailChannel
 from channels.email.body import MAX_PARTS
 from channels.email.items import make_item
+from crm_core.clock import HOUR
 from crm_core.envelope import Envelope
 
 PAYLOADS = sorted((Path(__file__).parent.parent / "payloads" / "email").glob("*.eml"))
@@ -200,6 +201,35 @@ class TestKeys:
         keys = {make_item(HEAD + body, received_at=1).dedupe_key for body in (b"\na", b"\nb")}
         keys.add(make_item(HEAD.replace(b"<1@", b"<2@") + b"\na", received_at=1).dedupe_key)
         assert len(keys) == 3
+
+    def test_texts_without_any_header_are_told_apart(self) -> None:
+        keys = {make_item(raw, received_at=1).dedupe_key for raw in (b"", b"water in the cellar", b"fire")}
+        assert len(keys) == 3
+
+    def test_a_machine_that_names_neither_id_nor_date_may_say_the_same_again_later(self) -> None:
+        raw = b"From: probe@plant.example\nSubject: disk full\n\nat 99 %"
+
+        def key(received_at: int, envelope_from: str | None = "probe@plant.example") -> str:
+            return make_item(raw, received_at=received_at, envelope_from=envelope_from).dedupe_key
+
+        assert key(HOUR) == key(HOUR + 1), "a repeated hand-over"
+        assert key(HOUR) != key(2 * HOUR)
+        dated = b"Date: Sun, 22 Nov 2026 09:00:00 +0000\n" + raw
+        assert len({make_item(dated, received_at=n * HOUR).dedupe_key for n in (1, 2)}) == 1
+
+    def test_a_mailbox_read_again_gives_the_same_keys(self) -> None:
+        raw = b"From: probe@plant.example\nSubject: disk full\n\nat 99 %"
+        first, second = (b"Received: by mx; %d\n" % n + raw for n in (1, 2))
+        keys = [make_item(each, received_at=n * HOUR).dedupe_key for n in (1, 2) for each in (first, second)]
+        assert keys[:2] == keys[2:]
+        assert keys[0] != keys[1]
+
+    def test_without_from_the_envelope_tells_writers_apart(self) -> None:
+        keys = {
+            make_item(b"Subject: hi\n\nhello", received_at=1, envelope_from=each).dedupe_key
+            for each in ("a@x.example", "b@x.example")
+        }
+        assert len(keys) == 2
 
     def test_a_thread_has_one_lane(self) -> None:
         root = make_item(b"Message-ID: <r@x>\n\nq", received_at=1)

@@ -163,6 +163,21 @@ class TestSender:
         assert envelope.sender.identities == ()
         assert "no_sender" in envelope.parse_warnings
 
+    def test_a_mail_without_from_is_of_whom_the_envelope_names(self) -> None:
+        (envelope,) = parse("Message-ID: <x@y>\n\nhello", envelope_from="Ann@Customer.example")
+        (claim,) = envelope.sender.identities
+        assert (claim.value, claim.verified, claim.evidence) == (
+            "ann@customer.example",
+            False,
+            "envelope_sender",
+        )
+        assert "no_sender" in envelope.parse_warnings
+
+    @pytest.mark.parametrize("envelope_from", ["", "Support+t-1@acme.example", "nonsense"])
+    def test_an_envelope_that_names_nobody_else_names_nobody(self, envelope_from: str) -> None:
+        (envelope,) = parse("Message-ID: <x@y>\n\nhello", envelope_from=envelope_from)
+        assert envelope.sender.identities == ()
+
     def test_specials_in_an_unquoted_name(self) -> None:
         assert (
             one("From: Ann, Sales: <ann@customer.example>\n\nhi").sender.identities[0].value
