@@ -112,6 +112,9 @@ def _blocks(payload: object) -> list[Message]:
 
 
 def _headers_of(part: Message) -> Message | None:
+    payload = getattr(part, "_payload", None)
+    if isinstance(payload, list):  # the parser opens every message/* part by itself
+        return payload[0] if payload and isinstance(payload[0], Message) else None
     data = part.get_payload(decode=True)
     if not isinstance(data, bytes):
         return None

@@ -31,6 +31,7 @@ _POLICY = SMTP.clone(cte_type="7bit")
 _SAFE_REF = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _MIME_TYPE = re.compile(r"([a-z0-9!#$&^_.+-]+)/([a-z0-9!#$&^_.+-]+)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\x85]+")
+_ANSWERS = re.compile(r"\s*(?:re|aw|sv|odp|відп|отв|ответ)(?:\[\d+\])?\s*:", re.IGNORECASE)
 _SPECIALS = re.compile(r'[()<>\[\]:;@\\,."]')
 
 
@@ -62,15 +63,15 @@ def compose(outbound: Outbound, inbox: InboxConfig, *, now_ms: int) -> Mail:
     recipient = _wire_address(recipient)
     message_id = outbound_message_id(outbound.ref, message_id_domain(inbox))
     reply_to = address_with_token(address, outbound.reply_token) if outbound.reply_token else address
+    parent, references = _thread(outbound)
     headers = [
         ("From", f"{_phrase(_from_name(outbound, inbox))} <{address}>"),
         ("To", f"<{recipient}>"),
         ("Reply-To", f"<{reply_to}>"),
-        ("Subject", _unstructured("Subject", outbound.subject or "")),
+        ("Subject", _unstructured("Subject", _subject(outbound, answers=parent is not None))),
         ("Date", format_datetime(datetime.fromtimestamp(now_ms / 1000, UTC))),
         ("Message-ID", message_id),
     ]
-    parent, references = _thread(outbound)
     if parent:
         headers.append(("In-Reply-To", parent))
     if references:
@@ -88,6 +89,14 @@ def compose(outbound: Outbound, inbox: InboxConfig, *, now_ms: int) -> Mail:
         raise ContentRejected(f"the mail is {len(data)} bytes; mail servers take at most {MAX_MAIL}")
     needs_utf8 = not head.isascii()
     return Mail(message_id, "" if outbound.automatic else address, recipient, data, needs_utf8)
+
+
+def _subject(outbound: Outbound, *, answers: bool) -> str:
+    """An answer is marked as one, once: some programs keep a thread together by "Re:" and nothing else."""
+    subject = outbound.subject or ""
+    if not answers or not subject.strip() or _ANSWERS.match(subject):
+        return subject
+    return f"Re: {subject}"
 
 
 def _body(outbound: Outbound) -> bytes:

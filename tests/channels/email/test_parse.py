@@ -307,6 +307,18 @@ class TestBounces:
         assert (delayed.data["state"], delayed.data["status"]) == ("delayed", "4.2.2")
         assert failed.dedupe_key != delayed.dedupe_key
 
+    @pytest.mark.parametrize(
+        "name", ["text/rfc822-headers", "message/rfc822-headers", "message/global-headers"]
+    )
+    def test_a_report_may_name_the_part_of_the_headers_as_it_likes(self, name: str) -> None:
+        raw = payload("dsn_failed").decode().replace("text/rfc822-headers", name)
+        assert name in raw
+        failed, _ = parse(raw)
+        assert (failed.kind, failed.data["message_id"]) == (
+            Kind.DELIVERY_STATUS,
+            "<message.77@acme.example>",
+        )
+
     def test_a_report_about_a_forged_message_is_only_shown(self) -> None:
         envelope = one(payload("dsn_not_ours"))
         assert (envelope.kind, envelope.auto) == (Kind.MESSAGE, Auto.BOUNCE)

@@ -131,6 +131,25 @@ async def test_what_we_quote_is_cut_from_the_answer() -> None:
 
 
 @pytest.mark.parametrize(
+    ("subject", "answers", "written"),
+    [
+        ("Питання", True, "Re: Питання"),
+        ("RE: Питання", True, "RE: Питання"),
+        ("Re[2]: Питання", True, "Re[2]: Питання"),
+        ("Відп: Питання", True, "Відп: Питання"),
+        ("Ремонт", True, "Re: Ремонт"),
+        ("", True, ""),
+        ("Питання", False, "Питання"),
+    ],
+)
+async def test_an_answer_is_marked_as_one_once(subject: str, answers: bool, written: str) -> None:
+    _, message = await sent(
+        an_outbound(subject=subject, reply_to="<q@customer.example>" if answers else None)
+    )
+    assert message["Subject"] == written
+
+
+@pytest.mark.parametrize(
     "evil", ["x\r\nBcc: all@victims.example", "x\nBcc: y@z.example\n\nbody", "x\u2028Bcc: a@b", "\r\n\r\n"]
 )
 async def test_nothing_gets_into_the_headers(evil: str) -> None:
