@@ -5,7 +5,7 @@ that is routing's and `crm_core.call_machine`'s business.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import aiohttp
@@ -103,16 +103,21 @@ def call_envelope(item: RawItem, event: CallEvent, occurred_at: int | None) -> E
 
 
 def unsupported(item: RawItem, what: str) -> Envelope:
-    """A card for what we cannot read, so that nothing a provider says is lost."""
+    """What we cannot read is set aside for people to look at. It is nobody's request: no customer spoke."""
     return Envelope(
         kind=Kind.UNSUPPORTED,
         dedupe_key=item.dedupe_key,
         conversation_key=item.lane,
         sender=Sender(),
         occurred_at=item.received_at,
-        data={"what": what},
+        data={"what": what, "quarantine": what},
         auth={"signature": "ok"},
     )
+
+
+def passing(item: RawItem, what: str) -> Envelope:
+    """Of no use to us and no surprise: the raw row stays, and nothing else comes of it."""
+    return replace(unsupported(item, what), kind=Kind.SYSTEM, data={"what": what})
 
 
 def customer_of(event: CallEvent) -> str | None:
