@@ -21,7 +21,7 @@ from crm_core.envelope import IdentityClaim, IdentityKind
 from crm_core.errors import Unauthorized
 from crm_core.schema import contact, conversation, identity
 
-#: a site's JWT may live so long, and clocks may differ so much
+#: a site's JWT may live so long, and its clock may be so far ahead of ours
 MAX_JWT_MS = HOUR
 LEEWAY_MS = MINUTE
 MAX_JWT_CHARS = 4_000
@@ -69,11 +69,14 @@ def subject_of_jwt(account: Mapping[str, Any], token: str, *, now: int) -> str:
             },
         )
         subject, expires = claims["sub"], int(claims["exp"]) * 1000
+        issued = int(claims.get("iat", 0)) * 1000
     except (jwt.PyJWTError, ValueError, TypeError, OverflowError) as error:
         raise Unauthorized(
             f"identity_jwt is not valid: {type(error).__name__}", code="bad_identity"
         ) from error
-    if not now - LEEWAY_MS < expires <= now + MAX_JWT_MS + LEEWAY_MS:
+    if issued > now + LEEWAY_MS:
+        raise Unauthorized("identity_jwt is of the future: look at the site's clock", code="bad_identity")
+    if not now < expires <= now + MAX_JWT_MS + LEEWAY_MS:
         raise Unauthorized("identity_jwt has expired, or lives longer than an hour", code="bad_identity")
     if not isinstance(subject, str) or not 1 <= len(subject) <= 200 or "\x00" in subject:
         raise Unauthorized("identity_jwt needs a subject of 1 to 200 characters", code="bad_identity")

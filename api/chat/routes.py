@@ -112,6 +112,7 @@ class SaidOut(Out):
 class FramesOut(Out):
     items: list[FrameOut]
     cursor: int
+    reset: Annotated[bool, Field(description="`after` is no number of this thread: fetch it anew from 0")] = False
 
 
 class AfterQuery(Query):
@@ -266,7 +267,9 @@ async def fetch(call: Call, query: AfterQuery) -> Annotated[Data, FramesOut]:
     session = await require_session(call)
     thread = await find_thread(call.db, session)
     if thread is None:
-        return {"items": [], "cursor": 0}
+        return {"items": [], "cursor": 0, "reset": query.after > 0}
+    if query.after > thread["last_seq"]:
+        return {"items": [], "cursor": thread["last_seq"], "reset": True}
     async with call.db.reading() as conn:
         frames = await read_messages(
             conn,
@@ -277,7 +280,11 @@ async def fetch(call: Call, query: AfterQuery) -> Annotated[Data, FramesOut]:
             now=call.now,
         )
     full = len(frames) == query.limit
-    return {"items": frames, "cursor": frames[-1]["seq"] if full else max(query.after, thread["last_seq"])}
+    return {
+        "items": frames,
+        "cursor": frames[-1]["seq"] if full else max(query.after, thread["last_seq"]),
+        "reset": False,
+    }
 
 
 class QueueOut(Out):
@@ -307,7 +314,9 @@ async def poll(call: Call, query: PollQuery) -> Annotated[Data, FramesOut]:
         items.append(frame)
 
     try:
-        await stream.open()
+        last = await stream.open()
+        if query.after > last:
+            return {"items": [], "cursor": last, "reset": True}
         deadline = asyncio.get_running_loop().time() + query.wait
         stopping = call.request.app[STOPPING]
         while True:
@@ -318,7 +327,7 @@ async def poll(call: Call, query: PollQuery) -> Annotated[Data, FramesOut]:
             await stream.until_news(min(left, 5.0), stopping)
     finally:
         stream.close()
-    return {"items": items, "cursor": stream.position}
+    return {"items": items, "cursor": stream.position, "reset": False}
 
 
 class _EventStream:
@@ -353,10 +362,11 @@ async def server_sent_events(call: Call, query: AfterQuery) -> web.StreamRespons
     tasks: list[asyncio.Task[Any]] = []
     try:
         last = await stream.open()
-        if after > last:
-            stream.position = last
         await response.prepare(call.request)
         await response.write(_event({"type": "ready", "cursor": last}))
+        if after > last:
+            await response.write(_event({"type": "reset", "cursor": last}))
+            stream.position = last
         tasks = [
             asyncio.create_task(stream.run(sink)),
             asyncio.create_task(_write_events(response, sink)),

@@ -184,6 +184,24 @@ async def test_nothing_internal_ever_reaches_the_visitor(site: Desk, visitor: Vi
     sse.close()
 
 
+async def test_a_number_we_never_gave_is_answered_with_reset_by_every_way(visitor: Visitor):
+    """Else a client whose memory is ahead of ours, such as after a restored backup, would hear nothing more."""
+    await visitor.say("Hello")
+    last = (await visitor.thread())[-1]["seq"]
+    for path in ("poll?wait=0&", "messages?"):
+        page = await (await visitor.client.get(f"{CHAT}/{path}after=9999", headers=visitor.bearer)).json()
+        assert page == {"items": [], "cursor": last, "reset": True}
+        page = await (await visitor.client.get(f"{CHAT}/{path}after=0", headers=visitor.bearer)).json()
+        assert page["items"] and not page["reset"]
+    ws = await visitor.connect(9999)
+    assert (await until(ws, "reset"))["cursor"] == last
+    await ws.close()
+    answer = await visitor.client.get(f"{CHAT}/events", headers={**visitor.bearer, "Last-Event-ID": "9999"})
+    told = [json.loads((await answer.content.readuntil(b"\n\n")).split(b"data: ")[1]) for _ in range(2)]
+    answer.close()
+    assert [(each["type"], each["cursor"]) for each in told] == [("ready", last), ("reset", last)]
+
+
 @pytest.mark.parametrize("transport", ["socket", "poll", "sse"])
 async def test_after_every_disconnect_nothing_is_lost_or_doubled(
     site: Desk, visitor: Visitor, transport: str
@@ -295,6 +313,8 @@ async def test_a_wrong_identity_is_refused(desk: Desk, clock: Any, token: str):
         "exp": identity_jwt(now=now, exp=now // 1000 - 600),
         "old": identity_jwt(now=now, exp=now // 1000 + 7200),
         "aud": identity_jwt(now=now, aud="other"),
+        "just": identity_jwt(now=now, exp=now // 1000 - 1),
+        "iat": identity_jwt(now=now, iat=now // 1000 + 600),
         "sub": identity_jwt(now=now, sub=""),
         "none": jwt.encode({"sub": "x", "aud": "site", "exp": now // 1000 + 60}, None, algorithm="none"),
         "long": "x" * 4000,

@@ -404,6 +404,22 @@ describe('the line', () => {
     release()
     await settle()
   })
+
+  it('fetches the thread anew when a poll says that its number was never given', async () => {
+    http.on('GET /chat/v1/events', { status: 502 })
+    http.on('GET /chat/v1/poll', { body: { items: [], cursor: 2, reset: true } }, async () => 'offline' as const)
+    http.on('GET /chat/v1/messages', { body: { items: [reply(1, 'раз'), reply(2, 'два')], cursor: 2 } })
+    const chat = await started()
+    for (let i = 0; i < 4; i += 1) {
+      if (net.last.readyState !== 3) net.last.drop()
+      timers.advance(30_000)
+      await settle()
+    }
+    await settle()
+    expect(texts(chat)).toEqual(['раз', 'два'])
+    expect(http.to('GET /chat/v1/messages').map((c) => c.path)).toEqual(['/chat/v1/messages?after=0&limit=200'])
+    chat.stop()
+  })
 })
 
 describe('whether anybody is there', () => {

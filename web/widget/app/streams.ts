@@ -156,11 +156,17 @@ export function openPoll(context: StreamContext, handlers: StreamHandlers): Stre
           ended = true
           return handlers.onEnd({ code: response.status === 401 ? 4401 : 0 })
         }
-        const body = (await response.json()) as { items?: unknown[]; events?: unknown[] }
+        const body = (await response.json()) as { items?: unknown[]; events?: unknown[]; cursor?: number; reset?: boolean }
         if (first) handlers.onFrame({ type: 'ready', cursor: context.after() })
         first = false
         for (const item of body.items ?? body.events ?? []) {
           handlers.onFrame({ type: 'message', ...(item as object) } as ServerFrame)
+        }
+        if (body.reset) {
+          // What follows is asked for after the thread was fetched anew, by the next connection.
+          ended = true
+          handlers.onFrame({ type: 'reset', cursor: body.cursor ?? 0 })
+          return handlers.onEnd({ code: 4408 })
         }
       } catch {
         if (ended) return
