@@ -112,7 +112,7 @@ class SaidOut(Out):
 class FramesOut(Out):
     items: list[FrameOut]
     cursor: int
-    reset: Annotated[bool, Field(description="`after` is no number of this thread: fetch it anew from 0")] = False
+    reset: Annotated[bool, Field(description="`after` is unknown to this thread: fetch it from 0")] = False
 
 
 class AfterQuery(Query):
