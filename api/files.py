@@ -15,6 +15,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from api.layer.bodies import UnsupportedMediaType, check_text
 from api.layer.routes import Call, Data
 from crm_core.errors import BadRequest, Invalid, TooLarge
+from crm_core.risky_files import runs_on_click
 from crm_core.schema import upload
 
 _CHUNK = 64 * 1024
@@ -25,8 +26,11 @@ _HARMLESS = frozenset(
 )
 
 
-async def receive_upload(call: Call, owner: str) -> Data:
-    """Store the part `file` of a multipart body. Raises TooLarge, Invalid, UnsupportedMediaType, BadRequest."""
+async def receive_upload(call: Call, owner: str, *, of_stranger: bool = False) -> Data:
+    """Store the part `file` of a multipart body; a stranger's may be nothing that runs when clicked on.
+
+    Raises TooLarge, Invalid, UnsupportedMediaType, BadRequest.
+    """
     request, settings = call.request, call.services.settings
     if request.content_type != "multipart/form-data":
         raise UnsupportedMediaType("expected multipart/form-data with a part named file")
@@ -38,6 +42,8 @@ async def receive_upload(call: Call, owner: str) -> Data:
         reader = await request.multipart()
         while (part := await reader.next()) is not None:
             if isinstance(part, BodyPartReader) and part.name == "file":
+                if of_stranger and runs_on_click(clean_name(part.filename)):
+                    raise Invalid("files that run when clicked on are not taken", code="refused_file")
                 return await _store(call, part, owner)
     except (ValueError, LookupError, AssertionError, HttpProcessingError, RuntimeError) as error:
         raise BadRequest("the multipart body cannot be read") from error

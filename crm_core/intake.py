@@ -17,6 +17,7 @@ from crm_core.db.uow import UnitOfWork
 from crm_core.envelope import Auto, Envelope, IdentityKind, Kind
 from crm_core.events import SUPERVISORS, DomainEvent
 from crm_core.jobs import NewJob
+from crm_core.risky_files import runs_on_click
 from crm_core.schema import attachment, contact, conversation, identity, inquiry, message, message_ref
 from crm_core.views import message_view
 
@@ -329,7 +330,8 @@ async def _add_attachments(
     rows = []
     for position, item in enumerate(envelope.attachments):
         done = stored.get(position)
-        state = "stored" if done else "pending" if item.provider_ref and not item.refused else "refused"
+        refused = item.refused or (None if done or not runs_on_click(item.name) else "runs_on_click")
+        state = "stored" if done else "pending" if item.provider_ref and not refused else "refused"
         if item.refused == "too_big":
             state = "too_big"
         values = {
@@ -338,7 +340,7 @@ async def _add_attachments(
             "mime": (done.mime if done else item.mime)[:120],
             "size": done.size if done else item.size,
             "state": state,
-            "error": item.refused,
+            "error": refused,
             "provider_ref": item.provider_ref,
             "blob_key": done.blob_key if done else None,
             "sha256": done.sha256 if done else None,

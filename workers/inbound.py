@@ -18,8 +18,9 @@ from channels.config import inbox_config
 from channels.contract import Malformed, RawItem
 from crm_core import calls, inbound_rows, intake, job_table, messages
 from crm_core.db.uow import UnitOfWork, find
-from crm_core.envelope import Auto, Envelope, InboundAttachment, Kind
+from crm_core.envelope import Auto, Envelope, Kind
 from crm_core.jobs import JobRegistry, JobRow, NewJob
+from crm_core.risky_files import runs_on_click
 from crm_core.schema import conversation, inbound, inbox
 from crm_core.services import Services
 from routing import callbacks
@@ -29,34 +30,6 @@ from workers.execute import NotOurs
 log = structlog.get_logger(__name__)
 
 _LARGE_BYTES = 128 * 1024
-#: never stored: what runs when a person clicks on it
-_REFUSED_ENDINGS = frozenset(
-    {
-        "exe",
-        "scr",
-        "com",
-        "bat",
-        "cmd",
-        "pif",
-        "vbs",
-        "vbe",
-        "js",
-        "jse",
-        "wsf",
-        "wsh",
-        "msi",
-        "msp",
-        "hta",
-        "cpl",
-        "jar",
-        "ps1",
-        "lnk",
-        "reg",
-        "dll",
-        "iso",
-        "img",
-    }
-)
 
 
 def declare(registry: JobRegistry) -> None:
@@ -157,14 +130,10 @@ async def store_files(services: Services, envelope: Envelope) -> dict[int, intak
     """Put the envelope's files into the store, named by content, so a second try writes the same."""
     stored: dict[int, intake.StoredFile] = {}
     for position, item in enumerate(envelope.attachments):
-        if item.content is None or item.refused or refused_name(item):
+        if item.content is None or item.refused or runs_on_click(item.name):
             continue
         stored[position] = await put_blob(services, item.content, item.name, item.mime)
     return stored
-
-
-def refused_name(item: InboundAttachment) -> bool:
-    return item.name.rpartition(".")[2].lower() in _REFUSED_ENDINGS
 
 
 async def put_blob(services: Services, content: bytes, name: str, mime: str) -> intake.StoredFile:

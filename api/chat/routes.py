@@ -413,7 +413,7 @@ async def upload(call: Call) -> Annotated[Data, UploadOut]:
     """Upload a file, to be named in a message's attachments."""
     session = await require_session(call)
     await limit(call, "upload", session.owner, UPLOADS_PER_VISITOR)
-    return await receive_upload(call, session.owner)
+    return await receive_upload(call, session.owner, of_stranger=True)
 
 
 @routes.get("/attachments/{id}", errors=(403,), produces="application/octet-stream")

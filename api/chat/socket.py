@@ -49,8 +49,17 @@ async def _authenticate(call: Call, socket: Socket) -> tuple[ChatSession, int] |
         async with asyncio.timeout(AUTH_S):
             async for frame in socket.frames():
                 after, token = frame.get("after", 0), frame.get("session")
-                if frame["type"] != "auth" or not isinstance(token, str) or not _is_seq(after):
+                if frame["type"] != "auth" or not isinstance(token, str):
                     return None
+                if not _is_seq(after):
+                    await socket.send_data(
+                        {
+                            "type": "error",
+                            "code": "bad_frame",
+                            "detail": "after must be a whole number from 0 on",
+                        }
+                    )
+                    continue
                 return await session_of_token(call, token), after
     return None
 

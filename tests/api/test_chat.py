@@ -396,6 +396,15 @@ async def test_wrong_messages_are_refused_by_name_over_http_and_socket(site: Des
     assert await plain.thread() == []
 
 
+async def test_a_stranger_gives_us_nothing_that_runs_when_clicked_on(visitor: Visitor):
+    for name, status in (("ticket.pdf.exe", 422), ("run.JS.", 422), ("ticket.pdf", 201)):
+        form = aiohttp.FormData()
+        form.add_field("file", b"MZ and more", filename=name)
+        answer = await visitor.client.post(f"{CHAT}/uploads", headers=visitor.bearer, data=form)
+        assert answer.status == status, name
+        assert (await answer.json()).get("code") == (None if status == 201 else "refused_file")
+
+
 async def test_a_talkative_visitor_is_slowed_down_and_repetition_is_free(visitor: Visitor, clock: Any):
     clock.set(clock.now_ms())
     for number in range(10):
@@ -452,7 +461,9 @@ async def test_numbers_we_never_gave_are_answered_with_reset(site: Desk, visitor
     for bad in (-1, "1", 2.5, True):
         refused = await visitor.client.ws_connect(f"{CHAT}/stream")
         await refused.send_json({"type": "auth", "session": visitor.opened["session"], "after": bad})
-        assert (await refused.receive()).type is aiohttp.WSMsgType.CLOSE and refused.close_code == 4401
+        assert (await until(refused, "error"))["detail"] == "after must be a whole number from 0 on"
+        await refused.send_json({"type": "auth", "session": visitor.opened["session"], "after": 0})
+        await until(refused, "ready")
 
 
 async def test_agents_and_visitor_see_each_other_typing(site: Desk, visitor: Visitor):

@@ -62,3 +62,12 @@ async def test_a_file_that_is_gone_is_told_as_failed(services: Services, bot_api
     assert row["error"]
     (shown,) = await told(services.db)
     assert (shown["id"], shown["state"]) == (row["id"], "failed")
+
+
+async def test_what_runs_when_clicked_on_is_named_but_not_fetched(
+    services: Services, bot_api: FakeTelegram
+) -> None:
+    await bot_api.user(501, "Ірина").send_document(b"MZ", name="ticket.pdf.exe", mime="application/pdf")
+    row = await fetched(services.db)
+    assert (row["state"], row["error"], row["blob_key"]) == ("refused", "runs_on_click", None)
+    assert not [call for call in bot_api.calls if call[0] == "getfile"]
