@@ -4,6 +4,7 @@ What is refused is kept too (its head, and not without end), because a provider 
 """
 
 import asyncio
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,10 +31,11 @@ from channels.contract import (
     RawRequest,
     SignatureRefused,
 )
+from channels.wire import flag
 from crm_core import inbound_rows
 from crm_core.clock import SECOND
 from crm_core.envelope import CallEvent
-from crm_core.errors import NotFound, RateLimited
+from crm_core.errors import NotFound
 from crm_core.services import Services
 from routing import expected_wait
 from routing.wait_text import wait_text
@@ -45,8 +47,8 @@ log = structlog.get_logger(__name__)
 WHERE_TIMEOUT_S = 0.3
 #: `inbox_state.last_inbound_at` is this exact; more would make all hooks of an inbox queue for one row
 LAST_INBOUND_EVERY_MS = 10 * SECOND
-#: submissions of one form from one network, a minute
-FORMS_PER_MINUTE = 20
+#: submissions of one open form from one network, a minute; an office or a proxy is one network, too
+FORMS_PER_MINUTE = 60
 MAX_INBOX_KEY = 64
 
 
@@ -104,14 +106,16 @@ class _Hook:
         self.services: Services = request.app[SERVICES]
         self.adapter = adapter
         self.inbox: InboxConfig = inbox_config(row)
-        #: anybody may fill in a form, so what is refused there proves nothing
-        self.open_to_all = row["channel"] == "form"
+        #: anybody may fill in a form that needs no signature, so what is refused there proves nothing
+        self.open_to_all = row["channel"] == "form" and not flag(row["config"].get("require_signature"))
         self.refusals = request.app[REFUSALS]
 
     async def run(self) -> web.StreamResponse:
         address = client_address(self.request, self.services.settings)
-        if self.open_to_all:
-            await self._limit(address)
+        if self.open_to_all and (wait := await self._too_often(address)) > 0:
+            refusal = self._refusal(429, "too many submissions, wait a little", "rate_limited")
+            refusal.headers["Retry-After"] = str(math.ceil(wait))
+            return refusal
         try:
             body = await read_body(self.request, limit=self.adapter.spec.max_request_bytes)
         except BodyTooLarge as error:
@@ -146,7 +150,7 @@ class _Hook:
         except Malformed as error:
             # A proven request is never thrown away for its number; anybody's form is.
             await self._keep(body, error.reason, limited=self.open_to_all)
-            return self._refusal(422 if self.open_to_all else 400, error.reason, "malformed")
+            return self._refusal(422 if self.inbox.channel == "form" else 400, error.reason, "malformed")
         except ChannelError as error:
             await self._keep(body, f"the inbox is not set up: {error.detail}", limited=True)
             return self._refusal(503, "this inbox is not set up", "not_configured")
@@ -158,15 +162,14 @@ class _Hook:
         decision = await self._where(raw)
         return _response(self.adapter.acknowledge(raw, self.inbox, decision))
 
-    async def _limit(self, address: str) -> None:
-        wait = await self.services.limiter.take(
+    async def _too_often(self, address: str) -> float:
+        """Seconds to wait, 0 if there is room."""
+        return await self.services.limiter.take(
             f"form:{self.inbox.id}:{network_of(address)}",
             per_s=FORMS_PER_MINUTE / 60,
             burst=FORMS_PER_MINUTE,
             now=self.services.clock.now_ms(),
         )
-        if wait > 0:
-            raise RateLimited("too many submissions, wait a little", retry_after_s=wait)
 
     async def _store(self, items: list[Any]) -> None:
         last_seen = self.refusals.last_inbound

@@ -49,6 +49,13 @@ _EMAIL = re.compile(r"[^\s@<>\"',;]{1,64}@[^\s@<>\"',;]{1,190}")
 _CLOCK = re.compile(r"(\d{1,2}):(\d{2})")
 _WINDOW = re.compile(r"\s*(\d{1,2}:\d{2})\s*[-–—]\s*(\d{1,2}:\d{2})\s*")
 _KINDS = frozenset({"ticket", "lead"})
+_BOUNDARY = re.compile(r';\s*boundary="?([^";,\s]{1,200})', re.IGNORECASE)
+_PART_NAME = re.compile(
+    rb'^content-disposition:[^\r\n]*[;\s]name="([^"\r\n]*)"', re.IGNORECASE | re.MULTILINE
+)
+_PART_FILE = re.compile(
+    rb'^content-disposition:[^\r\n]*[;\s]filename="([^"\r\n]*)"', re.IGNORECASE | re.MULTILINE
+)
 
 
 class FormChannel(Channel):
@@ -181,8 +188,13 @@ def _fields(request: RawRequest) -> dict[str, Any]:
         pairs = [*(nested.items() if isinstance(nested, dict) else ()), *whole.items()]
     elif kind in {"application/x-www-form-urlencoded", ""}:
         pairs = wire.form_pairs(request.body)
+    elif kind == "multipart/form-data":
+        pairs = _parts(request)
     else:
-        raise Malformed(f"send application/json or application/x-www-form-urlencoded, not {kind[:100]}")
+        raise Malformed(
+            "send application/json, application/x-www-form-urlencoded or multipart/form-data, "
+            f"not {kind[:100]}"
+        )
     fields: dict[str, Any] = {}
     for written, value in pairs:
         name = wire.text(written, _NAME_LIMIT + 1) or ""
@@ -200,6 +212,31 @@ def _fields(request: RawRequest) -> dict[str, Any]:
     if not any(wire.text(fields.get(name), 10) for name in ("phone", "email", "message")):
         raise Malformed("at least one of the fields phone, email, message must be filled")
     return fields
+
+
+def _parts(request: RawRequest) -> list[tuple[str, str]]:
+    """Pairs of a multipart form, which a page's script sends unless told otherwise. Files are not taken: their
+    names are. Raises Malformed.
+    """
+    found = _BOUNDARY.search(request.content_type)
+    if found is None:
+        raise Malformed("the multipart form has no boundary")
+    border = b"\r\n--" + found[1].encode("utf-8", "replace")
+    chunks = (b"\r\n" + request.body).split(border)
+    if len(chunks) < 2 or not chunks[-1].startswith(b"--"):
+        raise Malformed("the multipart form is cut off")
+    pairs = []
+    for chunk in chunks[1:-1]:
+        head, _, content = chunk.partition(b"\r\n\r\n")
+        name, file = _PART_NAME.search(head), _PART_FILE.search(head)
+        if name is not None:
+            pairs.append(
+                (
+                    name[1].decode("utf-8", "replace"),
+                    (file[1] if file else content).decode("utf-8", "replace"),
+                )
+            )
+    return pairs
 
 
 def _value(name: str, value: Any) -> str | bool | None:

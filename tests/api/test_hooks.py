@@ -8,9 +8,11 @@ import io
 import json
 from typing import Any
 
+import aiohttp
 import pytest
 from sqlalchemy import select
 
+from api.hooks import FORMS_PER_MINUTE
 from api.refused import KEPT_PER_HOUR
 from crm_core.clock import HOUR
 from crm_core.db.engine import Database
@@ -221,14 +223,37 @@ async def test_a_form_from_another_site_is_taken_and_its_errors_are_readable_the
     assert sorted(r["state"] for r in await rows(desk.db, inbound)) == ["quarantined", "received", "received"]
 
 
+def sign(body: bytes) -> str:
+    return base64.urlsafe_b64encode(hmac.new(b"s3cret", body, hashlib.sha256).digest()).decode().rstrip("=")
+
+
 async def test_forms_are_limited_per_network(desk: Desk, clock: MovableClock):
     clock.set(1_800_000_000_000)
     await desk.add_inbox("form-key", "form")
     client = await desk.client()
-    statuses = [
-        (await client.post("/hooks/form-key/form", json={"message": f"n{n}"})).status for n in range(21)
-    ]
-    assert statuses == [200] * 20 + [429]
+
+    async def post(number: int) -> aiohttp.ClientResponse:
+        return await client.post("/hooks/form-key/form", json={"message": f"n{number}"})
+
+    statuses = [(await post(number)).status for number in range(FORMS_PER_MINUTE)]
+    assert statuses == [200] * FORMS_PER_MINUTE
+    refused = await post(-1)
+    assert (refused.status, refused.headers["Retry-After"]) == (429, "1")
+    assert await refused.json() == {"ok": False, "error": "too many submissions, wait a little"}
+
+
+async def test_a_server_that_signs_its_posts_is_not_slowed_down(desk: Desk, clock: MovableClock):
+    clock.set(1_800_000_000_000)
+    await desk.add_inbox("form-key", "form", config={"require_signature": True})
+    client = await desk.client()
+    for number in range(FORMS_PER_MINUTE + 1):
+        body = json.dumps({"message": f"n{number}"}).encode()
+        headers = {"X-Signature": sign(body), "Content-Type": "application/json"}
+        answer = await client.post("/hooks/form-key/form", data=body, headers=headers)
+        assert answer.status == 200
+    bad = b"{}"
+    headers = {"X-Signature": sign(bad), "Content-Type": "application/json"}
+    assert (await client.post("/hooks/form-key/form", data=bad, headers=headers)).status == 422
 
 
 async def test_without_the_database_the_provider_is_told_to_come_again(

@@ -54,6 +54,28 @@ def test_a_submission_is_a_message_with_claims(form):
     assert envelope.conversation_key == "email:olena@example.com"
 
 
+def test_a_page_s_script_may_post_its_form_as_multipart():
+    def part(name, value, more=""):
+        return f'--B\r\nContent-Disposition: form-data; name="{name}"{more}\r\n\r\n{value}\r\n'
+
+    body = (
+        "".join(part(name, value) for name, value in {**FULL, "Місто": "Київ"}.items())
+        + part("passport", "%PDF", '; filename="Паспорт.pdf"\r\nContent-Type: application/pdf')
+        + part("photo", "", '; filename=""\r\nContent-Type: application/octet-stream')
+        + "--B--\r\n"
+    ).encode()
+    request = RawRequest(
+        method="POST", url="https://desk/hooks/fk/form", headers={}, body=body,
+        content_type="multipart/form-data; boundary=B", received_at=NOW,
+    )  # fmt: skip
+    (item,) = CHANNEL.split(request, an_inbox())
+    (envelope,) = CHANNEL.parse(item, an_inbox())
+    assert [c.value for c in envelope.sender.identities] == ["+380501112233", "olena@example.com"]
+    assert envelope.text == "Хочу тур\nдо моря"
+    assert envelope.fields == {"Місто": "Київ", "passport": "Паспорт.pdf"}
+    assert CHANNEL.acknowledge(request, an_inbox(), None).content_type.startswith("text/html")
+
+
 def test_unreadable_contacts_are_kept_for_a_person_to_see():
     envelope = read({"phone": "call me", "email": "me at home", "text": "hi"})
     assert envelope.sender.identities == ()
@@ -86,7 +108,16 @@ def test_a_bad_form_is_told_what_it_lacks(fields, reason, form):
     [
         (b"{", "application/json", "not JSON"),
         (b"[1]", "application/json", "JSON object"),
-        (b"x", "multipart/form-data", "application/json or application/x-www-form-urlencoded"),
+        (b"x", "text/plain", "application/json, application/x-www-form-urlencoded or multipart/form-data"),
+        (b"x", "multipart/form-data", "no boundary"),
+        (b"x", "multipart/form-data; boundary=B", "cut off"),
+        (b"", "multipart/form-data; boundary=B", "cut off"),
+        (
+            b'--B\r\nContent-Disposition: form-data; name="message"\r\n\r\nhal',
+            "multipart/form-data; boundary=B",
+            "cut off",
+        ),
+        (b"--B\r\n\r\nx\r\n--B--", "multipart/form-data; boundary=B", "must be filled"),
         (b"&" * 1_000, "application/x-www-form-urlencoded", "not readable"),
     ],
 )
