@@ -119,7 +119,7 @@ def degenerate_command(
         ):
             done.append(outcome)
             if not as_json:
-                _show_row(outcome)
+                _show_row(outcome, replications)
     passed = all(o.passed for o in done)
     if as_json:
         data = {"seed": seed, "passed": passed, "rows": [o.as_data() for o in done]}
@@ -143,8 +143,9 @@ def _chosen(wanted: str | None, known: list[str]) -> list[str]:
     return chosen
 
 
-def _show_row(outcome: "RowOutcome") -> None:
-    click.echo(f"\n{outcome.row.id}  {outcome.row.title}")
+def _show_row(outcome: "RowOutcome", replications: int) -> None:
+    more = f" ({outcome.replications} replications)" if outcome.replications != replications else ""
+    click.echo(f"\n{outcome.row.id}  {outcome.row.title}{more}")
     click.echo(
         f"  {'figure':<38} {'theory':>10} {'simulated':>10} {'+- 95 %':>9} {'wide':>6} {'off':>6}   (mean as drawn)"
     )

@@ -49,7 +49,7 @@ class Expected:
 class Verdict:
     """What came out. `half_width` is the 95 % one; `distance` is in standard errors; `why` is empty if passed.
 
-    `plain`: the mean without control variates.
+    `plain`: the mean without control variates. `uncertain`: it does not differ, but more has to be drawn to say so.
     """
 
     expected: Expected
@@ -58,6 +58,7 @@ class Verdict:
     half_width: float
     distance: float
     why: str
+    uncertain: bool = False
 
     @property
     def passed(self) -> bool:
@@ -91,12 +92,13 @@ def judge(expected: Expected, values: Sequence[float], controls: Sequence[Sequen
     gap = mean - expected.theory
     half = t95 * error
     distance = gap / error if error > 0 else math.copysign(math.inf, gap) if gap else 0.0
-    why = ""
+    why, uncertain = "", False
     match expected.rule:
         case Rule.EQUAL:
             if abs(gap) > t999 * error:
                 why = f"{abs(distance):.1f} standard errors away, allowed are {t999:.2f}"
             elif half >= expected.width * abs(expected.theory):
+                uncertain = True
                 why = f"too uncertain: half-width {_of(half, expected.theory)}, allowed {expected.width:.0%}"
         case Rule.GREATER:
             if gap <= t999 * error:
@@ -107,7 +109,7 @@ def judge(expected: Expected, values: Sequence[float], controls: Sequence[Sequen
         case Rule.WITHIN:
             if abs(plain - expected.theory) > expected.width:
                 why = f"{abs(plain - expected.theory):.4g} away, allowed {expected.width:.4g}"
-    return Verdict(expected, mean, plain, half, distance, why)
+    return Verdict(expected, mean, plain, half, distance, why, uncertain)
 
 
 def controlled_mean(values: Sequence[float], controls: Sequence[Sequence[float]]) -> tuple[float, float]:

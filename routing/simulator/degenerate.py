@@ -29,6 +29,8 @@ from routing.simulator.acceptance import NARROW, WIDE, Expected, Rule, Verdict, 
 from routing.simulator.traffic import arrivals_of
 
 REPLICATIONS, ARRIVALS, WARMUP = 20, 55_000, 5_000
+#: times that number, for a row that stays too uncertain
+MOST = 5
 THRESHOLD_S = 20
 RING_S = 20
 ACCEPT = 0.9
@@ -143,6 +145,9 @@ def examine(
 ) -> Iterator[RowOutcome]:  # fmt: skip
     """Play these rows and judge them, one after the other. `sizes`: other numbers of arrivals for single rows.
 
+    Luck decides how much a sample tells: a row that is only too uncertain yet is played on, up to `MOST` times as long.
+    One that differs is not.
+
     Raises:
         KeyError: no such row. ValueError: too few replications.
     """
@@ -150,11 +155,16 @@ def examine(
     for row_id in row_ids:
         row = known[row_id]
         n = (sizes or {}).get(row_id, arrivals)
-        tasks = [Task(row_id, seed * 1_000_003 + i, n, warmup) for i in range(replications)]
-        values = list(mapper(play, tasks))
-        controls = [[v[c] for v in values] for c in _CONTROLS if c in values[0]]
-        verdicts = tuple(judge(e, [v[e.figure] for v in values], controls) for e in row.expected)
-        yield RowOutcome(row, verdicts, replications, n)
+        values: list[Figures] = []
+        while True:
+            tasks = [Task(row_id, seed * 1_000_003 + len(values) + i, n, warmup) for i in range(replications)]
+            values += mapper(play, tasks)
+            controls = [[v[c] for v in values] for c in _CONTROLS if c in values[0]]
+            verdicts = tuple(judge(e, [v[e.figure] for v in values], controls) for e in row.expected)
+            missing = [v for v in verdicts if not v.passed]
+            if not missing or len(values) >= MOST * replications or not all(v.uncertain for v in missing):
+                break
+        yield RowOutcome(row, verdicts, len(values), n)
 
 
 # --- the rows

@@ -103,3 +103,21 @@ def test_known_luck_is_taken_out_of_the_mean() -> None:
     # A control that never varies, or repeats another, is left out.
     assert controlled_mean(values, [luck, [0.0] * 8])[0] == pytest.approx(mean)
     assert controlled_mean(values, [luck, luck])[0] == pytest.approx(mean)
+
+
+def test_what_is_only_uncertain_is_played_on_and_what_differs_is_not() -> None:
+    row = rows()["D3"]
+
+    def drawn(off: float):
+        """Replications without the engine: every second too high, every second too low, as far as said."""
+        return lambda _, tasks: iter(
+            [
+                {e.figure: e.theory * (1 + off + (0.2 if i % 2 else -0.2)) for e in row.expected}
+                for i, _ in enumerate(tasks)
+            ]
+        )
+
+    (outcome,) = examine(["D3"], 1, mapper=drawn(0.0))
+    assert (outcome.passed, outcome.replications) == (True, 80)
+    (outcome,) = examine(["D3"], 1, mapper=drawn(0.5))
+    assert (outcome.passed, outcome.replications) == (False, 20)
