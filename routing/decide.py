@@ -213,12 +213,17 @@ def broadcast_size(item: Item, step: Step, settings: TeamSettings, found: int, n
     What is assigned outright already belongs to somebody the moment anybody can take it, so only a step of
     the SLA that asks for it makes several compete for it.
     """
+    if found < 2 or not wants_several(item, step, settings, now):
+        return 0
+    return min(settings.broadcast.size(item.broadcasts), found)
+
+
+def wants_several(item: Item, step: Step, settings: TeamSettings, now: int) -> bool:
+    """Whether several are to be asked at once, if there are several."""
     rules = settings.broadcast
     late = rules.when == "overdue" and settings.channel(item.channel).mode == "offer"
     wanted = item.broadcast_asked or (late and steps.target_at(item) < now)
-    if not wanted or rules.when == "never" or step.personal or found < 2:
-        return 0
-    return min(rules.size(item.broadcasts), found)
+    return wanted and rules.when != "never" and not step.personal
 
 
 def asks_loads(item: Item, placement: Placement, settings: TeamSettings) -> bool:

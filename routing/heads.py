@@ -74,6 +74,13 @@ async def claim(
     return head, inquiry_row, state
 
 
+async def claim_item(uow: UnitOfWork, head: Item) -> bool:
+    """The same without an agent: lock the item and its inquiry, if it still is what it was."""
+    of_inquiry = head.inquiry_id is not None and head.source_kind == "inquiry"
+    here = {"id_": head.id, "version_": head.version}
+    return await uow.row(_CLAIM[of_inquiry, False], here) is not None
+
+
 def _front(*, deep: bool, since: bool) -> Prepared:
     wanted = DEEP if deep else FRONT
     entry, nth = queue_entry.alias("entry"), queue_entry.alias("nth")

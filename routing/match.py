@@ -239,24 +239,30 @@ async def _give(
 
 # --- an agent asks
 # ----------------------------------------------------------------------------------------------
-async def pull(uow: UnitOfWork, agent_id: int, trigger: str = "agent_free", *, limit: int = MAX_PULLS) -> int:
+async def pull(
+    uow: UnitOfWork, agent_id: int, trigger: str = "agent_free", *, limit: int = MAX_PULLS, several: bool = False
+) -> int:
     """Give a free agent the most urgent work of his lanes, as much as he has room for. Returns how many
     items.
+
+    `several`: others are free, too. What is to be offered to several at once is then no work for him alone: it asks
+    for all of them, and he for nothing more in this transaction.
     """
     taken = 0
     agent = await store.view(uow.conn, agent_id, uow.now)
-    choice = _Choice()
+    choice = _Choice(several=several)
     while agent is not None and taken < limit:
         # From the first item on he is locked by this transaction: what he holds is known without asking again.
         agent = await _pull_one(uow, agent, trigger, choice)
         taken += agent is not None
-    return taken
+    return taken + choice.asked
 
 
 @dataclass(slots=True)
 class _Choice:
     """What an agent may choose from, read once for all that he takes: the first items of his lanes by channel and
-    the teams they are of. `ended`: channels whose items are all here; `tried`: taken or lost.
+    the teams they are of. `ended`: channels whose items are all here; `tried`: taken or lost; `several`: others are
+    free, too; `asked`: items that were offered to all of them.
     """
 
     heads: list[Item] = field(default_factory=list)
@@ -265,6 +271,8 @@ class _Choice:
     tried: set[int] = field(default_factory=set)
     rules: dict[int | None, decide.TeamRules] = field(default_factory=dict)
     deep: bool = False
+    several: bool = False
+    asked: int = 0
 
     def add(self, heads: Sequence[Item], teams: Mapping[int | None, TeamContext]) -> None:
         known = {h.id for h in self.heads}
@@ -320,6 +328,14 @@ async def _pull_one(uow: UnitOfWork, agent: AgentView, trigger: str, choice: _Ch
         if len(lost) >= MAX_TRIES:
             return None
         team = choice.teams[picked.item.team_id]
+        if choice.several and decide.wants_several(picked.item, picked.step, team.settings, now):
+            if not await heads.claim_item(uow, picked.item):
+                lost.append((picked.item.id, Reason.ITEM_LOCKED.value))
+                continue
+            asked = await route_item(uow, picked.item, trigger, team=team)
+            choice.asked += asked.state != ItemState.WAITING
+            return None
+        choice.several = False  # from here on he is locked, and others might have to be locked before him
         item, row, state = await heads.claim(uow, picked.item, agent.agent_id)
         if item is None:
             lost.append((picked.item.id, Reason.ITEM_LOCKED.value))
@@ -448,7 +464,7 @@ async def route_pending(db: Database) -> int:
             page = await free_agents(conn, after=after)
         for _, agent_id in page:
             async with db.transaction() as uow:
-                given += await pull(uow, agent_id, "poll")
+                given += await pull(uow, agent_id, "poll", several=len(page) > 1)
         if len(page) < _PAGE:
             return given
         after = page[-1]

@@ -117,6 +117,40 @@ async def test_a_round_that_nobody_takes_is_followed_by_one_twice_as_wide(
     await desk.check_invariants(db)
 
 
+async def test_the_poll_asks_all_who_are_free_for_what_is_overdue(db: Database, frozen: MovableClock) -> None:
+    """Everybody had declined it; minutes later they may be asked again, and only the poll comes for that."""
+    team_id = await desk.a_team(db, settings={"misses_to_break": 9})
+    agents = [await desk.an_agent(db, f"A{n}", team_id) for n in range(3)]
+    late = await desk.arrives(db, team_id=team_id, channel="webchat")
+    for _ in agents:
+        (his,) = await desk.open_offers(db, late.id)
+        async with db.transaction() as uow:
+            await offers.decline(uow, his["id"], his["agent_id"])
+    assert (await desk.the_item(db, late.id)).state == ItemState.WAITING
+    for _ in range(12):
+        frozen.advance(MINUTE // 2)
+        await desk.beat(db)
+    assert (await desk.the_item(db, late.id)).state == ItemState.WAITING
+    fresh = await desk.an_inquiry(db, team_id=team_id)
+    await match.route_pending(db)
+    made = await desk.open_offers(db, late.id)
+    assert (sorted(o["agent_id"] for o in made), {o["kind"] for o in made}) == (agents, {"broadcast"})
+    await accepts(db, made[1])
+    assert (await desk.enqueue(db, fresh)).owner_id in agents
+    await desk.check_invariants(db)
+
+    # One alone who is free has it to himself, as ever.
+    for away in agents[1:]:
+        await desk.go(db, away, "break")
+    async with db.transaction() as uow:
+        await items.finish(uow, "inquiry", late.source_id, "solved")
+    await desk.go(db, agents[0], "break")
+    again = await desk.arrives(db, team_id=team_id, channel="webchat")
+    frozen.advance(4 * MINUTE)
+    await desk.go(db, agents[0], "online")
+    assert [o["kind"] for o in await desk.open_offers(db, again.id)] == ["one"]
+
+
 async def test_who_hangs_up_takes_all_offers_with_him(db: Database, frozen: MovableClock) -> None:
     item, agents = await an_overdue_chat(db, frozen, 3)
     assert len(await desk.open_offers(db, item.id)) == 3
