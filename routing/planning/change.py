@@ -5,8 +5,9 @@
                 "remove": ["Olena Tkachenko"],
                 "change": {"Dmytro Bondar": {"skills": {"lang:en": 4}, "capacity": {"chat": 2}}}}}
 
-A team's settings are merged into what it has (RFC 7396: an object merges, null takes away) and read by the same
-parser as the team's own, so a what-if can ask for what the team could really be told, and nothing else.
+A team's settings are merged into what it had then (RFC 7396: an object merges, null takes away) and read by the same
+parser as the team's own, so a what-if can ask for what the team could really be told, and nothing else. `"today"` in
+place of them: the rules that it has now.
 https://www.rfc-editor.org/rfc/rfc7396
 """
 
@@ -27,6 +28,7 @@ MAX_ADDED = 200
 #: settings nest less deep than this
 MAX_DEPTH = 12
 WORKS = ("team_hours", "always")
+TODAY = "today"
 _CAPACITY = (*(c.value for c in Channel), "load_max")
 
 
@@ -60,7 +62,7 @@ class AgentWish:
 class Change:
     """Teams and agents are named by id or name, as the asker wrote them; `replay` resolves them."""
 
-    teams: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    teams: Mapping[str, Mapping[str, Any] | str] = field(default_factory=dict)
     add: tuple[AgentWish, ...] = ()
     remove: tuple[str, ...] = ()
     change: Mapping[str, AgentWish] = field(default_factory=dict)
@@ -79,7 +81,7 @@ class Change:
             raise ChangeError("agents.add", f"at most {MAX_ADDED} agents can be added")
         changed = _object(agents.get("change", {}), "agents.change")
         return cls(
-            teams={str(k): _object(v, f"teams.{k}") for k, v in teams.items()},
+            teams={str(k): v if v == TODAY else _object(v, f"teams.{k}") for k, v in teams.items()},
             add=add,
             remove=_names(agents.get("remove", ()), "agents.remove"),
             change={str(k): _agent(v, f"agents.change.{k}", new=False) for k, v in changed.items()},

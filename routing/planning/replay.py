@@ -15,18 +15,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from crm_core.clock import DAY, HOUR
 from crm_core.db.engine import Database
 from crm_core.errors import Invalid, NotFound
-from crm_core.schema import team
 from routing import store
 from routing.business_time import Calendar
 from routing.model import Channel
-from routing.planning import attendance, history, roster
+from routing.planning import attendance, history, roster, then
 from routing.planning.attendance import Attendance
 from routing.planning.change import AgentWish, Change, ChangeError, hours_of, settings_of
 from routing.planning.handling import GUESSED_HANDLE_MS, MIN_SAMPLES, HandleStats
 from routing.planning.past import Outcome, PastRequest, Period
+from routing.planning.then import TeamRow
 from routing.planning.words import note
 from routing.reporting import percentile
-from routing.schema import calendar as calendar_table
 from routing.schema import offer, work_item
 from routing.settings import TeamSettings
 from routing.simulator.laws import fixed, stream_random
@@ -36,14 +35,6 @@ from routing.simulator.scenario import Arrival, Scenario, ScenarioAgent, Scenari
 LEAD_MS = 2 * HOUR
 #: who was there after the period is needed for what came at its end
 TAIL_MS = DAY
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TeamRow:
-    id: int
-    name: str
-    settings: Any  # of the team's row, not yet parsed
-    calendar: Any  # spec, None: always open
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,9 +83,11 @@ async def gather(
     there_until = min(period.end + TAIL_MS, now)
     found = await history.read(db, whole, team_id=team_id, at_most=at_most)
     async with db.reading() as conn:
-        teams = await _teams(conn)
+        teams = await then.teams(conn, period.start)
         if team_id is not None and team_id not in {t.id for t in teams}:
             raise NotFound(f"no team {team_id}", params={"team_id": team_id})
+        asked = tuple(t for t in teams if team_id in (None, t.id))
+        notes = await then.notes(conn, asked, period)
         who = [p for p in await roster.people(conn, now) if team_id is None or team_id in p.teams]
         there = await attendance.recorded(conn, Period(whole.start, there_until), [p.id for p in who])
         answers = await _answers(conn, whole)
@@ -102,7 +95,6 @@ async def gather(
     kept = [r for r in found if r.team_id in known and r.outcome != Outcome.WITHDRAWN]
     if not any(r.ready_at >= period.start for r in kept):
         raise Invalid("nothing is recorded in this period", code="nothing_recorded")
-    notes = [note("calendars_as_of_now")]
     strangers = sum(1 for r in found if r.team_id not in known)
     if strangers:
         notes.append(note("requests_left_out", n=strangers))
@@ -139,9 +131,13 @@ async def gather(
     )
 
 
-async def check(conn: AsyncConnection, change: Change, *, team_id: int | None, now: int) -> None:
-    """Whether the change fits the installation as it is: names, settings. Raises ChangeError, NotFound."""
-    teams = await _teams(conn)
+async def check(
+    conn: AsyncConnection, change: Change, period: Period, *, team_id: int | None, now: int
+) -> None:
+    """Whether the change fits the installation: names, settings of then. Raises ChangeError, NotFound; Invalid for a
+    period that has not begun.
+    """
+    teams = await then.teams(conn, period.recorded(now).start)
     if team_id is not None and team_id not in {t.id for t in teams}:
         raise NotFound(f"no team {team_id}", params={"team_id": team_id})
     agents = tuple(
@@ -154,18 +150,6 @@ async def check(conn: AsyncConnection, change: Change, *, team_id: int | None, n
         (),
         change,
         name="check",
-    )
-
-
-async def _teams(conn: AsyncConnection) -> tuple[TeamRow, ...]:
-    rows = await conn.execute(
-        select(team.c.id, team.c.name, team.c.settings, calendar_table.c.spec)
-        .outerjoin(calendar_table, calendar_table.c.id == team.c.calendar_id)
-        .order_by(team.c.id)
-    )
-    return tuple(
-        TeamRow(id=int(r["id"]), name=r["name"], settings=r["settings"], calendar=r["spec"])
-        for r in rows.mappings()
     )
 
 
@@ -326,14 +310,19 @@ def scenario(
 
 
 def _changed_teams(material: Material, change: Change | None) -> tuple[ScenarioTeam, ...]:
-    patches: dict[int, tuple[str, Mapping[str, Any]]] = {}
+    patches: dict[int, tuple[str, Mapping[str, Any] | str]] = {}
     for asked, patch in (change.teams if change else {}).items():
         patches[_team_id(material, asked, "teams")] = (asked, patch)
     made = []
     for t in material.teams:
         parsed: TeamSettings
         if t.id in patches:
-            parsed = settings_of(patches[t.id][0], t.settings, patches[t.id][1])
+            asked, patch = patches[t.id]
+            parsed = (
+                settings_of(asked, t.settings, patch)
+                if isinstance(patch, Mapping)
+                else store.settings_of(t.today)[0]
+            )
             unknown = [o for o in parsed.overflow if o not in {x.id for x in material.teams}]
             if unknown:
                 raise ChangeError(f"teams.{patches[t.id][0]}.overflow", f"no team {unknown[0]}")

@@ -58,8 +58,8 @@ async def ask(uow: UnitOfWork, question: Question, *, asked_by: int | None) -> d
         ChangeError, Invalid: it cannot be answered, whatever was recorded. NotFound: the team. Conflict:
         `too_many_runs`.
     """
-    question.period.recorded(uow.now)
-    await replay.check(uow.conn, Change.parse(question.change), team_id=question.team_id, now=uow.now)
+    change = Change.parse(question.change)
+    await replay.check(uow.conn, change, question.period, team_id=question.team_id, now=uow.now)
     waiting = await uow.scalar(
         select(func.count()).where(
             planning_run.c.state.in_(("queued", "running")), planning_run.c.created_at > uow.now - DAY

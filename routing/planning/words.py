@@ -21,7 +21,10 @@ NOTES: Mapping[str, Mapping[str, str]] = {
         "handle_time_drawn": "{n} of {of} contacts were given up or are not finished; their handle time is drawn "
         "from the others'.",
         "requests_left_out": "{n} requests are left out: they belong to no team that exists.",
-        "calendars_as_of_now": "Settings, skills and calendars are today's: how they were then is not kept.",
+        "people_as_of_now": "Skills, teams and limits of agents are today's; rules and hours are those of then.",
+        "rules_of_then": "{team}: the rules of then are used, version {then}; today they are version {now}.",
+        "rules_edited": "{team}: the rules were edited in this period ({n}); those of its beginning are used, version "
+        "{then}.",
         "baseline_differs": "{channel}: the simulation answers {simulated} % in time where {recorded} % were: "
         "compare its two columns with each other, not with the record.",
         "baseline_answers_differ": "{channel}: of {of} the simulation answers {simulated}, {recorded} really were: "
@@ -47,7 +50,9 @@ NOTES: Mapping[str, Mapping[str, str]] = {
         "handle_time_drawn": "{n} з {of} звернень не дочекалися або не завершені; час їх обробки взято "
         "з інших навмання.",
         "requests_left_out": "{n} звернень пропущено: їхньої команди немає.",
-        "calendars_as_of_now": "Налаштування, навички й календарі нинішні: якими вони були тоді, не зберігається.",
+        "people_as_of_now": "Навички, команди й ліміти операторів нинішні; правила й години — тодішні.",
+        "rules_of_then": "{team}: узято тодішні правила, версію {then}; нині діє версія {now}.",
+        "rules_edited": "{team}: правила в цей час змінювали ({n}); узято ті, що діяли на початку, версію {then}.",
         "baseline_differs": "{channel}: у симуляції вчасно {simulated} %, насправді було {recorded} %: порівнюйте дві "
         "колонки симуляції між собою, а не із записом.",
         "baseline_answers_differ": "{channel}: з {of} у симуляції відповіли на {simulated}, насправді на {recorded}: "
@@ -73,7 +78,9 @@ NOTES: Mapping[str, Mapping[str, str]] = {
         "handle_time_drawn": "{n} из {of} обращений не дождались или не завершены; время их обработки взято "
         "у других наугад.",
         "requests_left_out": "{n} обращений пропущено: их команды нет.",
-        "calendars_as_of_now": "Настройки, навыки и календари нынешние: какими они были тогда, не хранится.",
+        "people_as_of_now": "Навыки, команды и лимиты операторов нынешние; правила и часы — тогдашние.",
+        "rules_of_then": "{team}: взяты тогдашние правила, версия {then}; сейчас действует версия {now}.",
+        "rules_edited": "{team}: правила в это время меняли ({n}); взяты действовавшие в начале, версия {then}.",
         "baseline_differs": "{channel}: в симуляции вовремя {simulated} %, на деле было {recorded} %: сравнивайте две "
         "колонки симуляции между собой, а не с записью.",
         "baseline_answers_differ": "{channel}: из {of} в симуляции ответили на {simulated}, на деле на {recorded}: "

@@ -80,7 +80,7 @@ async def test_a_question_is_answered_by_a_worker_and_kept(db: Database, service
     assert (found["state"], found["error"]) == ("done", None)
     assert found["answer"]["total"]["recorded"]["offered"] == 60
     assert found["answer"]["total"]["difference"]["wait_p90_s"] < 0
-    assert found["answer"]["notes"][0]["text"].startswith("Settings, skills")
+    assert found["answer"]["notes"][0]["text"].startswith("Skills, teams and limits")
     async with db.reading() as conn:
         assert (await conn.execute(select(job.c.id))).all() == []
 

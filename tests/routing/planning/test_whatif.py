@@ -7,12 +7,16 @@ import pytest
 from crm_core.db.engine import Database
 from crm_core.errors import Invalid, NotFound
 from crm_core.schema import team as team_table
-from routing.planning import replay, whatif
+from routing import configuration
+from routing.planning import replay, whatif, words
 from routing.planning.change import Change, ChangeError
 from routing.planning.past import Period
+from routing.schema import routing_version
 from routing.settings import TeamSettings
 from routing.simulator import Scenario, ScenarioAgent, ScenarioTeam, Stream, exponential, run
 from routing.simulator.traffic import arrivals_of
+from routing.sla import edit
+from tests.conftest import MovableClock
 from tests.routing.planning.record import (
     DAY,
     HOUR,
@@ -34,6 +38,7 @@ PERIOD = Period(NINE, NINE + 4 * HOUR)
 #: of the built-in settings
 WRAPUP = 30_000
 SAME = Change.parse({})
+EVERY_DAY = {d: [["00:00", "24:00"]] for d in ("mon", "tue", "wed", "thu", "fri", "sat", "sun")}
 
 
 async def a_played_day(db: Database, *, agents: int = 4) -> int:
@@ -283,3 +288,51 @@ async def test_a_team_that_is_gone_is_left_out_and_it_is_said(db: Database) -> N
     material = await replay.gather(db, PERIOD, now=NOW, at_most=100)
     assert material.counted == 1
     assert "requests_left_out" in {n["code"] for n in material.notes}
+
+
+async def test_rules_and_hours_of_then_are_used_and_it_is_said(db: Database, clock: MovableClock) -> None:
+    """A team that learned from that day: its baseline is how it was, and the question may be «with today's rules?»."""
+    clock.set(NINE - HOUR)
+    async with db.transaction() as uow:
+        hours = (await edit.create_calendar(uow, name="Office", spec={"tz": "UTC", "week": EVERY_DAY}))["id"]
+    team = await a_team(db, settings={"channels": {"voice": {"wrapup_s": 30}}}, calendar_id=hours)
+    agent = await an_agent(db, "Olena", team)
+    await items_handled(db, [(NINE + MINUTE, 1000, 60_000)], team_id=team, agent_id=agent)
+
+    async def gathered() -> replay.Material:
+        return await replay.gather(db, PERIOD, now=NOW, at_most=100)
+
+    def played(material: replay.Material, change: Any) -> ScenarioTeam:
+        (one,) = replay.scenario(material, (), Change.parse(change), name="x").teams
+        return one
+
+    assert [n["code"] for n in (await gathered()).notes] == ["people_as_of_now"]
+    clock.set(PERIOD.end + HOUR)
+    async with db.transaction() as uow:
+        await configuration.edit(uow, team, {"channels": {"voice": {"wrapup_s": 90}}}, actor="agent:1")
+        await edit.change_calendar(uow, hours, spec={"tz": "UTC", "week": {"sun": [["09:00", "10:00"]]}})
+    after = await gathered()
+    assert after.notes[1] == {"code": "rules_of_then", "params": {"team": "Support", "then": 1, "now": 2}}
+    assert played(after, {}).settings.channel("voice").wrapup_ms == 30_000
+    office = played(after, {}).calendar
+    assert office is not None and office.is_open(NINE)
+    today = played(after, {"teams": {"Support": "today"}})
+    assert today.settings.channel("voice").wrapup_ms == 90_000
+    patched = played(after, {"teams": {"Support": {"channels": {"voice": {"max": 2}}}}})
+    assert (patched.settings.channel("voice").wrapup_ms, patched.settings.channel("voice").maximum) == (
+        30_000,
+        2,
+    )
+    with pytest.raises(ChangeError, match=r"teams\.Support: must be an object"):
+        Change.parse({"teams": {"Support": "yesterday"}})
+
+    clock.set(NINE + HOUR)
+    async with db.transaction() as uow:
+        await uow.execute(
+            routing_version.update().where(routing_version.c.version == 2).values(created_at=uow.now)
+        )
+    within = (await gathered()).notes[1]
+    assert within == {"code": "rules_edited", "params": {"team": "Support", "n": 1, "then": 1}}
+    told = [n["text"] for n in words.spoken([within, after.notes[1]], "uk")]
+    assert told[0].startswith("Support: правила в цей час змінювали (1)")
+    assert "версію 1; нині діє версія 2" in told[1]
