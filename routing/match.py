@@ -240,7 +240,12 @@ async def _give(
 # --- an agent asks
 # ----------------------------------------------------------------------------------------------
 async def pull(
-    uow: UnitOfWork, agent_id: int, trigger: str = "agent_free", *, limit: int = MAX_PULLS, several: bool = False
+    uow: UnitOfWork,
+    agent_id: int,
+    trigger: str = "agent_free",
+    *,
+    limit: int = MAX_PULLS,
+    several: bool = False,
 ) -> int:
     """Give a free agent the most urgent work of his lanes, as much as he has room for. Returns how many
     items.
