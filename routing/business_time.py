@@ -144,13 +144,31 @@ class Calendar:
                 return (last if goal > before[i] else self._forward(start, remaining, first=True)), last
         return self.due_first(start, remaining), self.due_last(start, remaining)
 
-    def back_first(self, end: int, ms: int) -> int | None:
+    def back_first(self, end: int, ms: int, pauses: Iterable[Interval] = ()) -> int | None:
         """Latest instant t <= end with elapsed(t, end) >= ms: "so many business minutes before"."""
-        return end if _duration(ms) == 0 else self._backward(end, ms, first=True)
+        remaining = _duration(ms)
+        if remaining == 0:
+            return end
+        for begin, stop in _runs_back(end, pauses):
+            if begin is None:
+                return self._backward(stop, remaining, first=True)
+            available = self.elapsed(begin, stop)
+            if remaining <= available:
+                return self._backward(stop, remaining, first=True)
+            remaining -= available
+        raise AssertionError("the last run has no beginning")
 
-    def back_last(self, end: int, ms: int) -> int | None:
+    def back_last(self, end: int, ms: int, pauses: Iterable[Interval] = ()) -> int | None:
         """Earliest instant t with elapsed(t, end) <= ms, the mirror image of due_last."""
-        return self._backward(end, _duration(ms), first=False)
+        remaining = _duration(ms)
+        for begin, stop in _runs_back(end, pauses):
+            if begin is None:
+                return self._backward(stop, remaining, first=False)
+            available = self.elapsed(begin, stop)
+            if remaining < available:
+                return self._backward(stop, remaining, first=False)
+            remaining -= available
+        raise AssertionError("the last run has no beginning")
 
     def is_open(self, t: int) -> bool:
         if self.spec.always_open:
@@ -338,6 +356,15 @@ def _runs(start: int, pauses: Iterable[Interval]) -> Iterable[tuple[int, int | N
     for (_, begin), (end, _) in pairwise(edges):
         yield begin, end
     yield edges[-1][1], None
+
+
+def _runs_back(end: int, pauses: Iterable[Interval]) -> Iterable[tuple[int | None, int]]:
+    """The intervals up to `end` that no pause covers, the latest first; the last one has no beginning."""
+    held = [(a, min(b, end)) for a, b in union(pauses) if a < end]
+    for a, b in reversed(held):
+        yield b, end
+        end = a
+    yield None, end
 
 
 #: Plain UTC time, for targets that ignore working hours.

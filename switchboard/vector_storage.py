@@ -11,24 +11,24 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from crm_core import contacts, inquiries, messages
-from crm_core.clock import from_iso
 from crm_core.db.engine import Database
 from crm_core.db.uow import UnitOfWork
+from crm_core.errors import Conflict
 from crm_core.infra.local import LocalHints
 from crm_core.jobs import JobRow
 from crm_core.schema import contact, conversation, inbox, inquiry, job
 from routing.business_time import Calendar
-from routing.schema import calendar, sla_clock
+from routing.schema import calendar, sla_clock, sla_event, sla_policy
 from routing.sla import book as books
 from routing.sla import edit, store
 from routing.sla.service import LISTENERS
 from routing.sla.sweeper import sweep
-from switchboard import check_vectors, migrate
+from switchboard import check_vectors, migrate, vector_fields, vector_scenarios
 
 Row = Mapping[str, Any]
 
@@ -100,20 +100,24 @@ async def check_stored(
     results = check_vectors.check_business_time(stored, vectors)
     db.listeners = {kind: list(functions) for kind, functions in LISTENERS.items()}
     cases = vectors.get("sla_scenarios", [])
+    keys = vector_fields.names(cases)
+    hours = _Hours(db, specs)
     failures: dict[str, check_vectors.Failure] = {}
     for sweeping in sweepings:
-        for n, item in enumerate(cases, 1):
-            key = str(item.get("id", f"#{n}")) if isinstance(item, Mapping) else f"#{n}"
+        for n, (key, item) in enumerate(zip(keys, cases, strict=True)):
             if key in failures:
                 continue
             try:
-                life = _Life(db, clock, item, specs[item["calendar"]], f"{key}-{sweeping}".lower())
+                vector_scenarios.readable(item)
+                life = _Life(db, clock, item, await hours(item["calendar"]), f"vector-{n}-{sweeping:d}")
                 got = await life.lived(sweeping=sweeping)
-                expected = {look["at"]: check_vectors.by_key(look["instances"]) for look in item["expect"]}
+                expected = vector_scenarios.looks_of(item)
             except Exception as error:  # a vector may be malformed in any way
                 expected, got = {"answer": {}}, {"error": {"text": f"{type(error).__name__}: {error}"}}
-            if not check_vectors.same_instances(expected, got):
-                failures[key] = check_vectors.Failure(key, expected, got)
+            if not vector_scenarios.same_instances(expected, got):
+                asked = vector_scenarios.only_asked(expected, got)
+                failures[key] = check_vectors.Failure(key, expected, asked)
+            await _forget(db)
     passed = len(cases) - len(failures)
     return [
         *results,
@@ -124,48 +128,70 @@ async def check_stored(
 async def _stored(db: Database, name: str, spec: Any) -> Any:
     """What the database gives back for a calendar's spec."""
     async with db.transaction() as uow:
-        row_id = await uow.insert(
-            calendar, {"name": f"vector {name}"[:120], "spec": spec, "version": 1, "updated_at": uow.now}
-        )
+        row_id = await uow.insert(calendar, _row(f"vector {name}", spec, uow))
     async with db.reading() as conn:
-        return await conn.scalar(select(calendar.c.spec).where(calendar.c.id == row_id))
+        found = await conn.scalar(select(calendar.c.spec).where(calendar.c.id == row_id))
+    async with db.transaction() as uow:
+        await uow.execute(delete(calendar).where(calendar.c.id == row_id))
+    return found
+
+
+def _row(name: str, spec: Any, uow: UnitOfWork) -> dict[str, Any]:
+    return {"name": name[:120], "spec": spec, "version": 1, "updated_at": uow.now}
+
+
+async def _forget(db: Database) -> None:
+    """What one scenario promised is no part of the next: neither its rules to be read, nor its clocks to be swept."""
+    async with db.transaction() as uow:
+        for table in (sla_event, sla_clock, sla_policy, job):
+            await uow.execute(delete(table))
+
+
+class _Hours:
+    """The stored calendars of scenarios, by their names in the file."""
+
+    def __init__(self, db: Database, specs: Mapping[str, Any]) -> None:
+        self._db, self._specs = db, specs
+        self._ids: dict[str, int] = {}
+
+    async def __call__(self, name: str) -> int:
+        if name not in self._ids:
+            spec = self._specs[name]
+            # The file's hours are exact; our own input would read 23:59 as the end of the day.
+            Calendar.from_spec(spec, id=1, name=name, round_2359=False)
+            async with self._db.transaction() as uow:
+                self._ids[name] = await uow.insert(calendar, _row(f"hours {len(self._ids)}", spec, uow))
+        return self._ids[name]
 
 
 class _Life:
     """One scenario: a ticket with a customer, a policy and a calendar of its own."""
 
-    def __init__(self, db: Database, clock: SetClock, item: Row, spec: Row, key: str) -> None:
-        self.db, self.clock, self.item, self.spec, self.key = db, clock, item, spec, key
-        self.measured: set[str] = set()
-        self.policies = 0
+    def __init__(self, db: Database, clock: SetClock, item: Row, calendar_id: int, key: str) -> None:
+        self.db, self.clock, self.item, self.calendar_id, self.key = db, clock, item, calendar_id, key
+        self.measured = vector_scenarios.measured(item)
+        self.priority = item.get("priority")
+        self.inquiry_id: int | None = None
 
     async def lived(self, *, sweeping: bool) -> dict[str, dict[str, Any]]:
         """{moment: {metric and instance: what is seen then}}."""
-        moments = [
-            *((from_iso(e["at"]), 0, e) for e in self.item["events"]),
-            *((from_iso(e["at"]), 1, e) for e in self.item["expect"]),
-        ]
-        moments.sort(key=lambda moment: moment[:2])
-        self.clock.set(moments[0][0])
+        moments = vector_scenarios.moments(self.item)
+        self.clock.set(moments[0].at)
         await self._prepare()
         seen = {}
-        for at, order, what in moments:
-            self.clock.set(at)
+        for moment in moments:
+            self.clock.set(moment.at)
             if sweeping:
                 await sweep(self.db)
-            if order == 1:
-                seen[what["at"]] = await self._look(at)
+            if moment.look is not None:
+                seen[moment.look] = await self._look(moment.at)
             else:
-                await self._happen(what)
+                await self._happen(moment.what)
         return seen
 
     async def _prepare(self) -> None:
-        # The file's hours are exact; our own input would read 23:59 as the end of the day.
-        Calendar.from_spec(self.spec, id=1, name=self.key, round_2359=False)
         async with self.db.transaction() as uow:
-            self.calendar_id = await uow.insert(
-                calendar, {"name": self.key, "spec": self.spec, "version": 1, "updated_at": uow.now}
-            )
+            await edit.set_default_calendar(uow, self.calendar_id)
             box: dict[str, Any] = {
                 "key": self.key, "channel": "email", "name": self.key, "secret": "s", "config": {}, "address": None,
                 "team_id": None, "default_kind": "ticket", "flow_key": None, "region": "UA", "language": "uk",
@@ -185,8 +211,7 @@ class _Life:
                 await self._promise(uow, self.item["policy"])
 
     async def _promise(self, uow: UnitOfWork, targets: Row) -> None:
-        named = check_vectors.targets_of(targets)
-        self.measured |= {metric for metrics in named.values() for metric in metrics}
+        named = vector_scenarios.targets_of(targets)
         if self.key in (await books.load(uow.conn)).keys.values():
             await edit.change_policy(uow, self.key, {"targets": named})
             return
@@ -203,20 +228,29 @@ class _Life:
         kind = what["type"]
         if kind == "create":
             await self._create(what)
-        elif kind in ("customer", "agent", "bot"):
-            program = check_vectors.by_program(what)
-            author = "customer" if kind == "customer" else "bot" if program else "agent"
-            await self._write(author, public=what.get("public", True))
-        elif kind in ("status", "priority"):
-            async with self.db.transaction() as uow:
-                await inquiries.change(uow, self.inquiry_id, {kind: what["to"]}, actor="agent:1")
         elif kind == "policy":
             async with self.db.transaction() as uow:
-                if what["targets"] is None:
-                    await edit.retire_policy(uow, self.key)
-                else:
+                if what["targets"] is not None:
                     await self._promise(uow, what["targets"])
+                elif self.key in (await books.load(uow.conn)).keys.values():
+                    await edit.retire_policy(uow, self.key)
             await self._recompute()
+        elif self.inquiry_id is None and kind == "priority":
+            self.priority = what["to"]
+        elif self.inquiry_id is None:
+            raise ValueError(f"{kind} before the ticket exists")
+        elif kind in ("customer", "agent", "bot"):
+            program = vector_scenarios.by_program(what)
+            author = "customer" if kind == "customer" else "bot" if program else "agent"
+            if author != "customer" or what.get("public", True):
+                await self._write(author, public=what.get("public", True))
+        elif kind in ("status", "priority"):
+            try:
+                async with self.db.transaction() as uow:
+                    await inquiries.change(uow, self.inquiry_id, {kind: what["to"]}, actor="agent:1")
+            except Conflict as refused:
+                if refused.code != "closed":
+                    raise
         else:
             raise ValueError(f"unknown event {kind!r}")
 
@@ -231,7 +265,8 @@ class _Life:
             await uow.execute(job.delete().where(job.c.id.in_([row["id"] for row in rows])))
 
     async def _create(self, what: Row) -> None:
-        by = what.get("by", "customer")
+        # What opens a ticket without the customer's knowing is an agent's note.
+        by = what.get("by", "customer") if what.get("public", True) else "agent"
         async with self.db.transaction() as uow:
             person = await uow.row(select(contact).where(contact.c.id == self.person_id))
             thread = await uow.row(select(conversation).where(conversation.c.id == self.thread_id))
@@ -245,7 +280,7 @@ class _Life:
                 channel="email",
                 conversation=thread,
                 inbox=self.box,
-                priority=self.item.get("priority"),
+                priority=self.priority,
                 opened_by="contact" if by == "customer" else "agent:1",
             )
             self.inquiry_id = made["id"]
@@ -284,10 +319,12 @@ class _Life:
                 await messages.set_state(uow, written["id"], "sent")
 
     async def _look(self, at: int) -> dict[str, Any]:
+        if self.inquiry_id is None:
+            return {}
         async with self.db.reading() as conn:
             book = await books.load(conn)
             found = await conn.execute(select(sla_clock).where(sla_clock.c.inquiry_id == self.inquiry_id))
         clocks = [store.clock_of(dict(row)) for row in found.mappings().all()]
-        return check_vectors.by_key(
-            check_vectors.shown(c, at, book.rules(clocks)) for c in clocks if c.metric in self.measured
+        return vector_scenarios.by_key(
+            vector_scenarios.shown(c, at, book.rules(clocks)) for c in clocks if c.metric in self.measured
         )

@@ -108,6 +108,10 @@ class Clock:
     """The last transition: no event moves a clock to before it."""
     reached_at: int | None = None
     """When the target in force was used up in an earlier run."""
+    runs: tuple[int, ...] = ()
+    """The finished runs, beginning and end by turns, of a clock that has paused or was reopened. Only to say when an
+    earlier run used up a target that came later; what counts is `consumed_ms`.
+    """
     activated_by: str | None = None
     fulfilled_by: str | None = None
 
@@ -169,7 +173,7 @@ _DEFAULTS = {item.name: item.default for item in fields(Clock) if item.default i
 _METRICS: dict[str, Metric] = {str(metric): metric for metric in Metric}
 _STATES: dict[str, ClockState] = {str(state): state for state in ClockState}
 _ENUMS = ("metric", "state")
-_TUPLES = ("pause_reasons", "fired_steps")
+_TUPLES = ("pause_reasons", "fired_steps", "runs")
 
 
 @dataclass(frozen=True, slots=True)

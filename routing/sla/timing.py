@@ -11,7 +11,8 @@ from typing import Any
 
 from crm_core.clock import SECOND
 from routing.business_time import ALWAYS_OPEN, Calendar
-from routing.sla.clock import Clock, ClockState, EventKind, Metric, SlaEvent
+from routing.sla import runs
+from routing.sla.clock import ONCE_METRICS, Clock, ClockState, EventKind, Metric, SlaEvent
 from routing.sla.policy import Rulebook, Target, Terms
 from routing.sla.steps import Step
 
@@ -100,6 +101,7 @@ def pause(
     clock = replace(
         _accrue(clock, at, rules),
         state=ClockState.PAUSED,
+        runs=runs.with_run(clock, at),
         running_since=None,
         paused_since=at,
         pause_reasons=reasons,
@@ -186,6 +188,7 @@ def reopen(
     at = max(at, clock.changed_at)
     reopened = replace(
         clock,
+        runs=clock.runs or runs.only_run(clock),
         state=ClockState.PAUSED if reasons else ClockState.ACTIVE,
         running_since=None if reasons else at,
         paused_since=at if reasons else None,
@@ -333,13 +336,15 @@ def schedule(clock: Clock, rules: Rulebook) -> Clock:
         return _unscheduled(clock)
     calendar, since = measure(clock, rules), clock.running_since
     remaining = clock.target_ms - clock.consumed_ms
+    # Used up in an earlier run: shown is when that was.
+    reached = (
+        clock.reached_at if remaining > 0 or clock.reached_at is not None else runs.used_up(clock, calendar)
+    )
     if remaining >= 0:
         due, last = calendar.due_edges(since, remaining)
-        due = due if clock.reached_at is None else clock.reached_at
+        due = due if reached is None else reached
     else:
-        # Used up in an earlier run: shown is when that was; the pauses since are not known after a retarget.
-        due = clock.reached_at if clock.reached_at is not None else calendar.back_first(since, -remaining)
-        last = due
+        due = last = reached if reached is not None else calendar.back_first(since, -remaining)
     steps = rules.steps(clock)
     unfired = _unfired(clock, steps)
     # They come in order: the first is the next.
@@ -453,6 +458,8 @@ def _rebased(clock: Clock, at: int, rules: Rulebook) -> Clock:
 def _ended(clock: Clock, at: int, rules: Rulebook) -> Clock:
     clock = replace(
         _accrue(clock, at, rules),
+        # Only those that may be reopened need the last one, and those that never paused have only that.
+        runs=runs.with_run(clock, at) if clock.runs and clock.metric in ONCE_METRICS else clock.runs,
         running_since=None,
         paused_ms=paused_total_ms(clock, at),
         paused_since=None,

@@ -19,7 +19,7 @@ from routing.sla.machine import (
     SendFailed,
     TermsChanged,
 )
-from switchboard.check_vectors import scenario
+from switchboard.vector_scenarios import scenario
 from tests.routing.sla_story import OFFICE, T0, Story, minutes, policy
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "vectors.json").read_text())
