@@ -282,12 +282,12 @@ def is_parked_by_hours(item: Item, settings: TeamSettings, hours: Hours) -> bool
 @dataclass(frozen=True, slots=True)
 class TeamRules:
     """What a decision needs to know of a team: its settings, whether it works now, and, for its overflow, how
-    busy it and the others are (None: not asked).
+    busy it and the others are in each channel that is asked about.
     """
 
     settings: TeamSettings = DEFAULTS
     hours: Hours = Hours()
-    loads: Loads | None = None
+    loads: Mapping[str, Loads] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -389,9 +389,10 @@ def pull_failure(agent: AgentView, head: Item, team: TeamRules, now: int) -> Rea
         return reason
     if is_parked_by_hours(head, settings, team.hours):
         return Reason.TEAM_CLOSED
-    if team.loads is not None and agent.teams and head.team_id not in agent.teams:
+    loads = None if team.loads is None else team.loads.get(head.channel)
+    if loads is not None and agent.teams and head.team_id not in agent.teams:
         step = _step_of(head, settings)
-        longer = _lanes_of_longer_waits(head, step, settings, team.loads)
+        longer = _lanes_of_longer_waits(head, step, settings, loads)
         mine = {s.signature for s in step.lanes if s.agent_id == agent.agent_id or s.team_id in agent.teams}
         if mine and mine <= longer:
             return Reason.OVERFLOW_NOT_SHORTER
@@ -400,17 +401,17 @@ def pull_failure(agent: AgentView, head: Item, team: TeamRules, now: int) -> Rea
 
 def overflow_teams_of(
     heads: Sequence[Item], teams: Mapping[int | None, TeamRules]
-) -> dict[int | None, set[int]]:
-    """Whose loads a choice between these heads needs: for each team with an item that others may be asked for,
-    these others.
+) -> dict[tuple[int | None, str], set[int]]:
+    """Whose loads a choice between these heads needs: for each team and channel with an item that others may be asked
+    for, these others.
     """
-    found: dict[int | None, set[int]] = {}
+    found: dict[tuple[int | None, str], set[int]] = {}
     for head in heads:
         settings = teams[head.team_id].settings
         if settings.overflow and settings.overflow_when != "always":
             others = _overflow_lanes(head, _step_of(head, settings), settings).values()
             if others:
-                found.setdefault(head.team_id, set()).update(others)
+                found.setdefault((head.team_id, head.channel), set()).update(others)
     return found
 
 

@@ -414,11 +414,12 @@ async def _look(
     if decide.asks_on_time(choice.heads, rules, now):
         choice.add(*await heads.read(conn, agent.agent_id, channels, deep=deep, since=now))
         rules = {t: context.rules(now) for t, context in choice.teams.items()}
-    for team_id, others in decide.overflow_teams_of(choice.heads, rules).items():
-        # Items of several channels of one team at once are rare; the first one's queue stands for it.
-        channel = next(h.channel for h in choice.heads if h.team_id == team_id)
-        loads = await store.queue_loads(conn, {team_id, *others}, channel, now)
-        rules[team_id] = choice.teams[team_id].rules(now, loads)
+    loads: dict[int | None, dict[str, decide.Loads]] = {}
+    for (team_id, channel), others in decide.overflow_teams_of(choice.heads, rules).items():
+        compared = await store.queue_loads(conn, {team_id, *others}, channel, now)
+        loads.setdefault(team_id, {})[channel] = compared
+    for team_id, of_channels in loads.items():
+        rules[team_id] = choice.teams[team_id].rules(now, of_channels)
     for team_id in {h.team_id for h in choice.heads if h.kind == "lead" and h.team_id is not None}:
         leads = choice.teams[team_id].settings.leads
         if leads.weighted and team_id is not None:

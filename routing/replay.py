@@ -11,7 +11,7 @@ from typing import Any
 
 from routing import decide
 from routing.decide import Hours, Loads, Pick, Placement, QueueLoad, TeamRules
-from routing.model import AgentView, Item, LeadStand, Slot
+from routing.model import AgentView, Channel, Item, LeadStand, Slot
 from routing.ranking import Rank
 from routing.settings import TeamSettings
 
@@ -75,7 +75,10 @@ def of_pull(
     data = {
         "v": 1, "of": "pick", "now": now, "agents": [agent], "heads": [_item_data(h) for h in kept],
         "teams": [
-            [team_id, r.settings.version, _hours_data(r.hours), _loads_data(r.loads)]
+            [
+                team_id, r.settings.version, _hours_data(r.hours),
+                None if r.loads is None else {str(c): _loads_data(loads) for c, loads in r.loads.items()},
+            ]
             for team_id, r in rules.items()
         ],
     }  # fmt: skip
@@ -113,7 +116,7 @@ def again(
     if data["of"] == "pick":
         heads = [_item_from(h) for h in data["heads"]]
         rules = {
-            team_id: TeamRules(known[team_id], _hours_from(hours), _loads_from(loads))
+            team_id: TeamRules(known[team_id], _hours_from(hours), _by_channel(loads))
             for team_id, _, hours, loads in data["teams"]
         }
         picked = decide.pick(agents[0], heads, rules, data["now"])
@@ -166,6 +169,15 @@ def _loads_from(data: Sequence[Sequence[Any]] | None) -> Loads | None:
     if data is None:
         return None
     return {team: QueueLoad(waiting=w, places=p, handle_ms=h) for team, w, p, h in data}
+
+
+def _by_channel(loads: Any) -> Mapping[str, Loads] | None:
+    """Of a pull. Until loads were kept by channel, one stood for all."""
+    if loads is None:
+        return None
+    by_channel = loads if isinstance(loads, Mapping) else dict.fromkeys(Channel, loads)
+    found = {str(channel): _loads_from(each) for channel, each in by_channel.items()}
+    return {channel: each for channel, each in found.items() if each is not None}
 
 
 def _agent_data(agent: AgentView, lanes: dict[str, int]) -> dict[str, Any]:

@@ -71,7 +71,7 @@ class TeamContext:
         """The zone in which the team's days begin."""
         return "UTC" if self.calendar is None else self.calendar.spec.tz
 
-    def rules(self, now: int, loads: Loads | None = None) -> TeamRules:
+    def rules(self, now: int, loads: Mapping[str, Loads] | None = None) -> TeamRules:
         return TeamRules(self.settings, self.hours(now), loads)
 
 

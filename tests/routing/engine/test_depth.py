@@ -13,6 +13,7 @@ from crm_core.errors import Conflict, Gone
 from crm_core.events import DomainEvent
 from crm_core.schema import inquiry, team
 from routing import assignments, items, offers, reasons, steps, sweep
+from routing.explain_replay import replay_decision
 from routing.listeners import LISTENERS, on_call, on_merged, on_sla_step
 from routing.model import Item, ItemState, Requirements, evolve
 from routing.schema import calendar, decision, handle_time, offer, work_item
@@ -77,6 +78,32 @@ async def test_overflow_asks_another_team_only_where_the_wait_is_shorter(
     await sweep.sweep_lanes(db)
     assert (await desk.open_offers(db, third.id))[0]["agent_id"] == petro
     await desk.check_invariants(db)
+
+
+async def test_each_channel_is_compared_by_its_own_wait(db: Database) -> None:
+    """Chats wait longer over there, mail does not: whoever becomes free there gets the mail and no chat."""
+    helpers = await desk.a_team(db, "Helpers")
+    one_each = {"capacity": {"chat": 1, "async": 1}}
+    petro = await desk.an_agent(db, "Petro", helpers, settings=one_each, online=False)
+    home = await desk.a_team(
+        db, settings={"overflow": [helpers], "steps": [{"scope": "required"}, {"scope": "overflow"}]}
+    )
+    await desk.an_agent(db, "Olena", home, settings=one_each)
+    for channel in ("webchat", "email"):
+        await desk.arrives(db, team_id=home, channel=channel)
+    chat = await desk.arrives(db, team_id=home, channel="webchat")
+    mail = await desk.arrives(db, team_id=home, channel="email")
+    theirs = [await desk.arrives(db, team_id=helpers, channel="webchat") for _ in range(2)]
+    async with db.transaction() as uow:
+        declined = {str(petro): T0 + HOUR}
+        ids = [i.id for i in theirs]
+        await uow.execute(update(work_item).where(work_item.c.id.in_(ids)).values(excluded=declined))
+    await desk.go(db, petro, "online")
+    assert (await desk.the_item(db, chat.id)).state == ItemState.WAITING
+    assert (await desk.the_item(db, mail.id)).owner_id == petro
+    (pulled,) = await desk.rows(db, decision, decision.c.agent_id == petro)
+    async with db.reading() as conn:
+        assert (await replay_decision(conn, pulled["id"]))["same"]
 
 
 async def test_a_step_of_the_sla_names_the_team_to_ask(db: Database) -> None:
