@@ -15,9 +15,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from crm_core.schema import agent, team_member
 from crm_core.views import iso
 from routing import configuration, decide, lanes, steps, store
-from routing.configuration_rollout import rekeyed, same_ring
+from routing.configuration_rollout import same_ring
 from routing.configuration_values import compare, in_words
 from routing.eligibility import lane_failure
+from routing.items import keyed
 from routing.model import QUEUED, AgentView, Item, ItemState
 from routing.schema import work_item
 from routing.settings import TeamSettings
@@ -102,7 +103,9 @@ async def _compare_items(
     shown: list[tuple[Seen, Seen]] = []
     for n, item in enumerate(items):
         old = _see(item, context.settings, crowd, hours, now)
-        moved = rekeyed(item, context_after)
+        # What another team sent here keeps the key by that team's rules (ADR 0025).
+        moved = item if item.home_team_id not in (None, item.team_id) else keyed(item, context_after)
+        moved = replace(moved, on_call=decide.is_on_call(moved, after, hours))
         if item.state != ItemState.OFFERED:
             moved = replace(moved, step_no=same_ring(item, context.settings, after))
         shown.append((old, _see(moved, after, crowd, hours, now)))

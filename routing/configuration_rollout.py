@@ -18,7 +18,7 @@ from crm_core.db.engine import Database
 from crm_core.db.uow import Row, UnitOfWork, read_row
 from crm_core.schema import team_member
 from crm_core.views import iso
-from routing import apply, capacity, configuration, items, match, order, steps, store
+from routing import apply, capacity, configuration, items, match, steps, store
 from routing.model import QUEUED, Item, ItemState
 from routing.schema import routing_rollout, work_item
 from routing.settings import TeamSettings
@@ -167,22 +167,13 @@ async def refit(uow: UnitOfWork, item_id: int, before: TeamSettings | None) -> b
     was = (item.order_key, item.state, item.step_no, item.next_step_at, item.wake_at, item.owner_id)
     item = await items.refresh_key(uow, item, team)
     if item.source_kind != "inquiry":
-        item = await apply.save(uow, item, rekeyed(item, team))
+        item = await apply.save(uow, item, items.keyed(item, team))
     if item.state != ItemState.OFFERED:
         moved = same_ring(item, before, team.settings)
         if moved != item.step_no:
             item = await apply.save(uow, item, replace(item, step_no=moved))
         item = await match.route_item(uow, item, "config", team=team)
     return was != (item.order_key, item.state, item.step_no, item.next_step_at, item.wake_at, item.owner_id)
-
-
-def rekeyed(item: Item, team: store.TeamContext) -> Item:
-    """The item with the key that these settings give it."""
-    key = order.order_key(
-        team.settings, channel=item.channel, kind=item.kind, priority=item.priority, vip=item.vip,
-        ready_at=item.ready_at, due_at=item.due_at, calendar=team.calendar,
-    )  # fmt: skip
-    return replace(item, order_key=key.key, order_parts=key.as_data())
 
 
 def same_ring(item: Item, before: TeamSettings | None, after: TeamSettings) -> int:

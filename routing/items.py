@@ -15,7 +15,7 @@ from crm_core.errors import NotFound
 from crm_core.schema import agent, contact, inquiry, team_member
 from routing import apply, capacity, decide, demands, machine, match, reasons, rebalance, steps, store
 from routing.model import QUEUED, Channel, Item, ItemState, RowLike
-from routing.order import OrderKey, order_key
+from routing.order import order_key
 from routing.schema import queue_entry, work_item
 from routing.store import TeamContext
 
@@ -311,8 +311,7 @@ async def _first_team(uow: UnitOfWork, item: Item, team_: TeamContext) -> TeamCo
 def _as_urgent_as(item: Item, demand: store.Demand, team_: TeamContext, first: TeamContext) -> Item:
     """`team_` asks people by its rings; the key is by the rules of the `first` one."""
     wanted = replace(item, priority=demand.priority, vip=demand.vip, due_at=demand.due_at)
-    key = _key(wanted, first)
-    wanted = replace(wanted, order_key=key.key, order_parts=key.as_data())
+    wanted = keyed(wanted, first)
     rules = team_.settings
     if steps.asks_steady(wanted, rules) != steps.asks_steady(item, rules):
         # Its plan has a ring more or less: it stays in the one where it is.
@@ -425,9 +424,7 @@ async def _insert(
         home_team_id=item.team_id,
         teams_seen=() if item.team_id is None else (item.team_id,), state=ItemState.WAITING,
     )  # fmt: skip
-    key = _key(item, team_)
-    attempt = 1 if latest is None else latest.attempt + 1
-    item = replace(item, order_key=key.key, order_parts=key.as_data(), attempt=attempt)
+    item = replace(keyed(item, team_), attempt=1 if latest is None else latest.attempt + 1)
     made = await uow.insert_new(
         work_item, item.as_values(), key=["source_kind", "source_id", "attempt"], returning=work_item.c.id
     )
@@ -439,11 +436,13 @@ async def _insert(
     return replace(item, id=int(made)), True
 
 
-def _key(item: Item, team_: TeamContext) -> OrderKey:
-    return order_key(
+def keyed(item: Item, team_: TeamContext) -> Item:
+    """The item with the key that this team's rules give it."""
+    key = order_key(
         team_.settings, channel=item.channel, kind=item.kind, priority=item.priority, vip=item.vip,
         ready_at=item.ready_at, due_at=item.due_at, calendar=team_.calendar,
     )  # fmt: skip
+    return replace(item, order_key=key.key, order_parts=key.as_data())
 
 
 async def _contact(uow: UnitOfWork, contact_id: int | None) -> RowLike | None:

@@ -43,7 +43,7 @@ async def accept(
         team, around = await store.offers_around(uow, offer_id, item)
         row = _of(around, offer_id)
         if row["state"] == "accepted":
-            return await _assignment_view(uow, item)
+            return await _assignment_view(uow, item, row)
         if row["state"] != "open" or row["expires_at"] <= uow.now:
             raise _gone(row)
         held = {r["id"]: store.holding_of_offer(r) for r in around}
@@ -56,7 +56,7 @@ async def accept(
             uow, item, machine.Accepted(offer=mine, others=others), team.settings,
             decision_id=row["decision_id"], known=known,
         )  # fmt: skip
-        return await _assignment_view(uow, item)
+        return await _assignment_view(uow, item, row)
 
     return await commands.once(uow, command_id, act)
 
@@ -183,8 +183,10 @@ async def _item_for(
     return await store.lock_item(uow, seen["item_id"], skip_locked=skip_locked), request
 
 
-async def _assignment_view(uow: UnitOfWork, item: Item) -> dict[str, Any]:
-    row = await uow.row(_ASSIGNMENT, {"item": item.id})
+async def _assignment_view(uow: UnitOfWork, item: Item, taken: RowLike) -> dict[str, Any]:
+    """What became of this offer, whoever has the item by now."""
+    here = {"item": item.id, "agent": taken["agent_id"], "decision_": taken["decision_id"]}
+    row = await uow.row(_ASSIGNMENT, here)
     return view_of(row, item) if row is not None else {"item_id": item.id, "inquiry_id": item.inquiry_id}
 
 
@@ -229,7 +231,11 @@ _LOCK_CONVERSATION = Prepared(
 )
 _ASSIGNMENT = Prepared(
     select(assignment)
-    .where(assignment.c.item_id == bindparam("item"))
+    .where(
+        assignment.c.item_id == bindparam("item"),
+        assignment.c.agent_id == bindparam("agent"),
+        assignment.c.decision_id == bindparam("decision_"),
+    )
     .order_by(assignment.c.id.desc())
     .limit(1)
 )

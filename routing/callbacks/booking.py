@@ -350,8 +350,13 @@ async def number_of(uow: UnitOfWork, contact: Mapping[str, Any], raw: str | None
             .order_by(identity.c.verified_at.is_(None), identity.c.last_seen_at.desc())
             .limit(1)
         )
-        if raw is None:
-            raise Invalid("there is no phone number to call", code="no_phone")
+    return callable_number(raw, region)
+
+
+def callable_number(raw: str | None, region: str) -> str:
+    """E.164 of a number that may be called back. Raises Invalid: no_phone, bad_phone, not_callable."""
+    if raw is None:
+        raise Invalid("there is no phone number to call", code="no_phone")
     found = phone.normalize(raw, region)
     if found is None:
         raise Invalid(f"not a phone number: {raw[:40]!r}", code="bad_phone")

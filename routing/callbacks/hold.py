@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
-from crm_core import contacts, phone
+from crm_core import contacts
 from crm_core.clock import HOUR, MINUTE
 from crm_core.db.uow import UnitOfWork
 from crm_core.envelope import IdentityClaim, IdentityKind
@@ -44,7 +44,7 @@ async def take_place_of_call(
         raise Conflict("nobody waits in this call", code="call_over", params={"state": row["state"]})
     account = await uow.find(inbox, row["inbox_id"])
     region = account["region"] if account else "UA"
-    wanted = _callable(number or row["from_number"], region)
+    wanted = booking.callable_number(number or row["from_number"], region)
     person = await _person(uow, row["contact_id"], wanted)
     item = await store.lock_live(uow, "call", call_id)
     made = await _keep(
@@ -260,14 +260,3 @@ async def _person(uow: UnitOfWork, contact_id: int | None, number: str) -> dict[
             return dict(found)
     claim = IdentityClaim(IdentityKind.PHONE, number, evidence="caller_id")
     return dict(await contacts.resolve(uow, (claim,)))
-
-
-def _callable(raw: str | None, region: str) -> str:
-    if raw is None:
-        raise Invalid("there is no phone number to call", code="no_phone")
-    found = phone.normalize(raw, region)
-    if found is None:
-        raise Invalid(f"not a phone number: {raw[:40]!r}", code="bad_phone")
-    if not phone.may_call_back(found.e164):
-        raise Invalid(f"{found.e164} cannot be called back", code="not_callable")
-    return found.e164

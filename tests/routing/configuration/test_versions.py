@@ -9,7 +9,7 @@ from crm_core.clock import HOUR, MINUTE, SECOND
 from crm_core.db.engine import Database
 from crm_core.errors import Conflict, Invalid, NotFound
 from crm_core.schema import agent_skill, team, team_member
-from routing import configuration, configuration_rollout, lanes, store
+from routing import assignments, configuration, configuration_rollout, lanes, store
 from routing.configuration_preview import preview
 from routing.model import ItemState
 from routing.schema import decision, queue_entry, routing_rollout, routing_version
@@ -273,6 +273,32 @@ async def test_a_preview_tells_a_new_order(db: Database, clock: MovableClock) ->
     assert shown["waiting"]["order_changed"] == 2
     places = {e["item_id"]: (e["position_before"], e["position_after"]) for e in shown["waiting"]["examples"]}
     assert places == {normal.id: (1, 2), high.id: (2, 1)}
+
+
+async def test_a_preview_leaves_the_key_that_another_team_made(db: Database, clock: MovableClock) -> None:
+    """What was sent here waits by the rules of the team it came to first: an edit here moves it only among others."""
+    home, here = await desk.a_team(db, "Home"), await desk.a_team(db, "Here")
+    sent = await desk.arrives(db, team_id=home, channel="webchat")
+    async with db.transaction() as uow:
+        await assignments.transfer(uow, sent.source_id, actor="agent:1", to_team_id=here)
+    clock.advance(SECOND)
+    own = await desk.arrives(db, team_id=here, channel="webchat")
+    data = {"channels": {"chat": {"max_wait_s": 3600}}}
+    async with db.reading() as conn:
+        shown = await preview(conn, here, data, now=clock.now_ms())
+    assert (shown["waiting"]["examined"], shown["waiting"]["order_changed"]) == (2, 0)
+    await edit(db, here, data)
+    await roll_out(db, clock)
+    assert (await desk.the_item(db, sent.id)).order_key == sent.order_key
+    assert (await desk.the_item(db, own.id)).order_key == own.ready_at + HOUR
+
+    # What is this team's own would be first, what was sent here waits as long as it would at home.
+    impatient = {"channels": {"chat": {"max_wait_s": 1}}}
+    async with db.reading() as conn:
+        shown = await preview(conn, here, impatient, now=clock.now_ms())
+    assert {e["item_id"] for e in shown["waiting"]["examples"] if e["position_before"] != e["position_after"]} == {
+        sent.id, own.id,
+    }  # fmt: skip
 
 
 async def test_a_preview_of_nothing_says_nothing(db: Database) -> None:

@@ -71,6 +71,13 @@ async def test_a_chat_is_offered_and_accepted_once(db: Database, frozen: Movable
     assert await desk.used(db, olena, "chat") == 1
     await desk.check_invariants(db)
 
+    # A click that arrives when a colleague has it already still has the first answer, and changes nothing.
+    async with db.transaction() as uow:
+        await assignments.take(uow, item.source_id, ihor, steal=True)
+    async with db.transaction() as uow:
+        assert await offers.accept(uow, made["id"], olena, "c3") == first
+    assert await desk.assignee(db, item.source_id) == ihor
+
 
 async def test_a_late_accept_is_told_so(db: Database, frozen: MovableClock) -> None:
     team_id = await desk.a_team(db)
