@@ -42,7 +42,10 @@ async def happen(uow: UnitOfWork, happening: Happening) -> Progress | None:
     if ticket is None:
         return None
     book = await books.load(uow.conn, ticket)
-    stored = (await store.load(uow, [inquiry_id], everything=happening.everything))[inquiry_id]
+    if happening.opened:
+        stored = store.stored_of(inquiry_id, ())
+    else:
+        stored = (await store.load(uow, [inquiry_id], everything=happening.everything))[inquiry_id]
     progress = advance(book, ticket, stored, happening, uow.now)
     await record.write(uow, [progress], book)
     return progress

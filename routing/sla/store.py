@@ -28,6 +28,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from crm_core.db.one_row import insert_unless
 from crm_core.db.prepared import Prepared, any_of, fetch
+from crm_core.db.together import Batch
 from crm_core.db.uow import UnitOfWork
 from crm_core.schema import company, contact, inquiry, team
 from routing.schema import sla_clock, sla_event
@@ -258,9 +259,10 @@ async def save(
         await uow.execute_many(_overwrite(names), old)
     made: dict[tuple[int, Metric, int], int] = {}
     if len(new) <= _FEW:
-        for row in new:
-            made[_key(row)] = int(await uow.scalar(_add_one(uow.dialect), row))
-        return made
+        batch, add = Batch(), _add_one(uow.dialect)
+        ids_of = {_key(row): batch.add(add, row) for row in new}
+        await batch.run(uow.conn)
+        return {key: int(batch.value(made_id)) for key, made_id in ids_of.items()}
     for clock_id, inquiry_id, metric, instance in await uow.execute(_add(uow.dialect), new):
         made[inquiry_id, Metric(metric), instance] = int(clock_id)
     return made
