@@ -287,6 +287,26 @@ async def rekey(uow: UnitOfWork, inquiry_id: int) -> Item | None:
     return await _moved(uow, item, wanted)
 
 
+async def remanage(uow: UnitOfWork, inquiry_id: int) -> Item | None:
+    """The contact has another manager: what is queued asks him first. A waiting item is looked at by the sweeper at
+    once; it stays in the ring it is in, which the manager is a part of.
+    """
+    row = await uow.row(_REKEYED, {"inquiry": inquiry_id})
+    item = None if row is None else Item.from_row(row)
+    if item is None or item.state not in QUEUED:
+        return item
+    demand = await store.demand(uow, inquiry_id, team_id=item.team_id)
+    if demand is None or demand.manager_id == item.manager_id:
+        return item
+    rules = demand.team.settings
+    wanted = replace(item, manager_id=demand.manager_id)
+    ring = steps.same_ring(steps.plan(item, rules), steps.plan(wanted, rules), item.step_no)
+    wanted = replace(wanted, step_no=ring)
+    if item.state == ItemState.WAITING:
+        wanted = replace(wanted, next_step_at=uow.now)
+    return await apply.save(uow, item, wanted)
+
+
 async def refresh_key(uow: UnitOfWork, item: Item, team_: TeamContext) -> Item:
     """The key as of the inquiry's present priority, VIP and deadlines; the instant of readiness stays.
 

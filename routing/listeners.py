@@ -69,8 +69,9 @@ async def on_updated(uow: UnitOfWork, event: DomainEvent) -> None:
 
 
 async def on_contact_updated(uow: UnitOfWork, event: DomainEvent) -> None:
-    """A contact became a VIP, or is none any more: his waiting requests move."""
-    if "vip" not in event.payload.get("changes", {}):
+    """A contact became a VIP, or is none any more: his waiting requests move. Another manager is asked for them."""
+    changes = event.payload.get("changes", {})
+    if not {"vip", "manager_id"} & set(changes):
         return
     rows = await uow.rows(
         select(work_item.c.source_id)
@@ -83,7 +84,10 @@ async def on_contact_updated(uow: UnitOfWork, event: DomainEvent) -> None:
         .order_by(work_item.c.id)
     )  # fmt: skip
     for row in rows:
-        await items.rekey(uow, row["source_id"])
+        if "vip" in changes:
+            await items.rekey(uow, row["source_id"])
+        if "manager_id" in changes:
+            await items.remanage(uow, row["source_id"])
 
 
 async def on_call(uow: UnitOfWork, event: DomainEvent) -> None:

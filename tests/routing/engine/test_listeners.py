@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from crm_core import inquiries, messages
+from crm_core import contacts, inquiries, messages
 from crm_core.db.engine import Database
 from crm_core.events import DomainEvent
 from crm_core.schema import contact, inquiry, team
@@ -179,6 +179,22 @@ async def test_a_vip_moves_forward_when_he_becomes_one(db: Database) -> None:
             )
         )
     assert (await only_item(db))["order_key"] == before["order_key"] - 2 * 3_600_000
+    await desk.check_invariants(db)
+
+
+async def test_a_new_manager_is_asked_for_what_waits(db: Database) -> None:
+    await desk.a_team(db)
+    petro = await desk.an_agent(db, "Petro", await desk.a_team(db, "Sales"))
+    row = await opened(db)
+    assert (await only_item(db))["state"] == "waiting"
+    async with db.transaction() as uow:
+        await contacts.update_contact(uow, row["contact_id"], {"manager_id": petro}, actor="agent:1")
+    assert (await only_item(db))["manager_id"] == petro
+    await sweep.sweep_steps(db)
+    assert (await only_item(db))["owner_id"] == petro, "he is of another team, but people chose him"
+    async with db.transaction() as uow:
+        await contacts.update_contact(uow, row["contact_id"], {"manager_id": None}, actor="agent:1")
+    assert (await only_item(db))["owner_id"] == petro, "what somebody has stays his"
     await desk.check_invariants(db)
 
 
