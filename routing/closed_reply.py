@@ -1,4 +1,4 @@
-"""Telling a customer who wrote while the team is closed when it opens: once, however much he writes until then.
+"""Telling a customer who waits while the team is closed when it opens: once, however much he writes until then.
 
 A job of its own transaction, so that telling never holds up the parking. Automatic mail gets no answer, nor does work
 that no customer waits for. What is parked, and until when, is decided elsewhere.

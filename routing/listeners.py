@@ -11,7 +11,7 @@ from sqlalchemy import select
 from crm_core.db.uow import UnitOfWork
 from crm_core.events import DomainEvent, Listener
 from crm_core.schema import inquiry, team
-from routing import asking, assignments, closed_reply, configuration, items, store
+from routing import asking, assignments, configuration, items, store
 from routing.assignments import TRANSFER
 from routing.model import ItemState
 from routing.schema import work_item
@@ -29,14 +29,14 @@ async def on_opened(uow: UnitOfWork, event: DomainEvent) -> None:
     if row["assignee_id"] is not None:
         await items.adopt_inquiry(uow, row, row["assignee_id"], cause="preassigned", by=event.actor)
         return
-    closed_reply.ask(uow, await items.enqueue_inquiry(uow, row, trigger="opened"))
+    await items.enqueue_inquiry(uow, row, trigger="opened")
 
 
 async def on_handed_off(uow: UnitOfWork, event: DomainEvent) -> None:
     """The bot gives it to people."""
     row = event.context["inquiry"]
     if items.needs_people(row) and row["assignee_id"] is None:
-        closed_reply.ask(uow, await items.enqueue_inquiry(uow, row, trigger="handed_off"))
+        await items.enqueue_inquiry(uow, row, trigger="handed_off")
 
 
 async def on_message(uow: UnitOfWork, event: DomainEvent) -> None:
@@ -151,7 +151,6 @@ async def _reopened(uow: UnitOfWork, row: Mapping[str, Any]) -> None:
     """
     before = row["assignee_id"]
     item = await items.enqueue_inquiry(uow, row, trigger="reopened", sticky_agent_id=before)
-    closed_reply.ask(uow, item)
     if before is not None and item.owner_id is None:
         await assignments.disown(uow, item, before, cause="reopened")
 

@@ -21,6 +21,7 @@ from crm_core.db.uow import UnitOfWork
 from routing import (
     apply,
     capacity,
+    closed_reply,
     decide,
     heads,
     lanes,
@@ -193,7 +194,10 @@ async def _let_wait(
             rule_version=team.settings.version, given=given,
         )  # fmt: skip
     known = apply.Known(in_lanes=not fresh)
-    return await apply.feed(uow, item, event, team.settings, known=known, batch=batch)
+    after = await apply.feed(uow, item, event, team.settings, known=known, batch=batch)
+    if item.state != ItemState.PARKED:
+        closed_reply.ask(uow, after)
+    return after
 
 
 async def _give(

@@ -6,8 +6,8 @@ import pytest
 
 from crm_core.clock import HOUR, MINUTE, SECOND
 from crm_core.db.engine import Database
-from crm_core.schema import team
-from routing import explain, items, listeners, offers, steps, sweep
+from crm_core.schema import job, team
+from routing import assignments, closed_reply, explain, items, listeners, match, offers, steps, sweep
 from routing.business_time import Calendar
 from routing.model import Item, ItemState
 from routing.order import MAX_CLOSED, order_key
@@ -77,6 +77,35 @@ async def test_what_waits_when_the_team_closes_rests_until_it_opens(
     # Two of its three minutes were spent yesterday: it is not late, so it is offered to one.
     assert (at_nine["agent_id"], at_nine["kind"]) == (olena, "one")
     await desk.check_invariants(db)
+
+
+async def test_who_waits_at_closing_time_is_told_when_it_opens(db: Database, clock: MovableClock) -> None:
+    """Whatever parks it: closing time, or a colleague who sends it to a team that is closed."""
+    clock.set(SIX - MINUTE)
+    team_id = await an_office(db)
+    elsewhere = await desk.a_team(db, "Round the clock")
+    person = await desk.a_contact(db)
+    box = await desk.an_inbox(db, "webchat", team_id)
+    waits, sent = [
+        await desk.arrives(
+            db, team_id=team, channel="webchat", contact_id=person,
+            conversation_id=await desk.a_conversation(db, await desk.a_contact(db), box),
+        )
+        for team in (team_id, elsewhere)
+    ]  # fmt: skip
+    assert await desk.rows(db, job, job.c.name == closed_reply.JOB) == []
+    clock.set(SIX)
+    await sweep.sweep_wakeups(db)
+    asked = [row["args"]["item_id"] for row in await desk.rows(db, job, job.c.name == closed_reply.JOB)]
+    assert asked == [waits.id]
+    async with db.transaction() as uow:
+        await assignments.transfer(uow, sent.source_id, actor="agent:1", to_team_id=team_id)
+    asked = [row["args"]["item_id"] for row in await desk.rows(db, job, job.c.name == closed_reply.JOB)]
+    assert asked == [waits.id, sent.id]
+    # Looked at again it is parked still: nobody is told twice.
+    async with db.transaction() as uow:
+        await match.route_item(uow, await desk.the_item(db, waits.id), "changed")
+    assert len(await desk.rows(db, job, job.c.name == closed_reply.JOB)) == 2
 
 
 async def test_rings_open_by_the_hours_in_which_somebody_works(db: Database, clock: MovableClock) -> None:
