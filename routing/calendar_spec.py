@@ -70,14 +70,14 @@ class CalendarSpec:
             day = _date(key, f"special.{key}")
             special[day], tail = _segments(value, f"special.{key}", round_2359=round_2359)
             if tail:
-                tails.setdefault(day + _ONE_DAY, []).extend(tail)
+                tails.setdefault(_after(day, f"special.{key}"), []).extend(tail)
         breaks: dict[date, list[Segment]] = {}
         for key, value in _mapping(body.get("breaks") or {}, "breaks").items():
             day = _date(key, f"breaks.{key}")
             today, tail = _segments(value, f"breaks.{key}", round_2359=round_2359)
             breaks.setdefault(day, []).extend(today)
             if tail:
-                breaks.setdefault(day + _ONE_DAY, []).extend(tail)
+                breaks.setdefault(_after(day, f"breaks.{key}"), []).extend(tail)
         holidays = body.get("holidays") or []
         if not isinstance(holidays, list | tuple):
             raise CalendarError("holidays", "must be a list of dates")
@@ -185,6 +185,12 @@ def _date(value: Any, path: str) -> date:
     except ValueError:
         pass
     raise CalendarError(path, f"not a date: {value!r}; write YYYY-MM-DD")
+
+
+def _after(day: date, path: str) -> date:
+    if day == date.max:
+        raise CalendarError(path, "has no day after it for the hours past midnight")
+    return day + _ONE_DAY
 
 
 def _dated(days: Mapping[date, list[Segment]]) -> Dated:

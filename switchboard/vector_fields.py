@@ -26,7 +26,8 @@ def names(items: Sequence[Any]) -> list[str]:
     found: dict[str, None] = {}
     for i, item in enumerate(items, 1):
         named = isinstance(item, Mapping) and item.get("id") is not None
-        name = str(item["id"]) if named else f"#{i}"
+        # Half a surrogate pair is legal JSON, but nothing that can be printed.
+        name = str(item["id"]).encode(errors="backslashreplace").decode() if named else f"#{i}"
         found[name if name not in found else f"{name} (#{i})"] = None
     return list(found)
 

@@ -54,7 +54,11 @@ async def test_what_hours_mean_for_certain_days(office: Desk) -> None:
     spring = {"begin": "2025-03-30", "days": 1, "spec": night}
     [day] = (await (await anna.post("/api/v1/calendars/1/preview", json=spring)).json())["items"]
     assert (day["open_ms"], day["day_ms"]) == (23 * 3_600_000, 23 * 3_600_000)
-    for wrong in ({"begin": "2025-02-30"}, {"begin": "0001-01-01"}, {"days": 0}, {"spec": {"tz": "Mars"}}):
+    last_night = {"9999-12-31": [["22:00", "06:00"]]}
+    for wrong in (
+        *({"begin": "2025-02-30"}, {"begin": "0001-01-01"}, {"days": 0}, {"spec": {"tz": "Mars"}}),
+        *({"spec": {**night, name: last_night}} for name in ("special", "breaks")),
+    ):
         assert (await anna.post("/api/v1/calendars/1/preview", json=wrong)).status == 422
     assert (await anna.post("/api/v1/calendars/99/preview", json={})).status == 404
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from crm_core.db.engine import Database
-from switchboard.check_vectors import SectionResult, both, check
+from switchboard.check_vectors import SectionResult, both, check, render
 from switchboard.vector_storage import check_stored
 
 _OFFICE = {day: [["09:00", "18:00"]] for day in ("mon", "tue", "wed", "thu", "fri")}
@@ -298,6 +298,23 @@ def _broken() -> dict[str, tuple[dict[str, Any], str]]:
         "calendar": ({**good, "calendar": "nowhere"}, "nowhere"),
         "no creation": ({**good, "events": [event("07:00", "agent")]}, ""),
     }
+
+
+async def test_hours_that_no_database_can_hold_fail_alone(db: Database, clock: Any) -> None:
+    """JSON may say what Postgres refuses: the other vectors are checked all the same."""
+    odd = {
+        "endless": {**CALENDARS["office"], "week": float("inf")},
+        "half \ud800": {"tz": "\x00", "week": {}},
+    }
+    instant = {"kind": "open", "at": at("07:00"), "open": True}
+    items = [{"id": f"in \ud800 {name}", "calendar": name, **instant} for name in ("office", *odd)]
+    file = {"calendars": {**CALENDARS, **odd}, "business_time": items}
+    results = both(check(file), await check_stored(db, clock, file))
+    assert {(r.section, r.passed, r.total) for r in results if r.total} == {
+        ("calendars", 3, 5),
+        ("business_time", 1, 3),
+    }
+    assert render(results).encode()
 
 
 @pytest.mark.parametrize("what", _broken())
