@@ -421,10 +421,7 @@ class _Run:
         for clock in undone:
             since = clock.fulfilled_at or clock.changed_at
             if clock.metric in REPLY_METRICS:
-                # A question asked after the failed reply is not the oldest unanswered one any more.
-                for younger in self.live(Metric.NEXT_REPLY):
-                    if younger.activated_at >= since:
-                        self.put(timing.cancel(younger, event.at, "send_failed", self.rules))
+                self.unask(clock, since, later, event.at)
                 waiting = True
             held = self.reasons(clock.metric)
             back = timing.unfulfil(
@@ -451,6 +448,25 @@ class _Run:
             customer_last=self.facts.customer_last or (waiting and (later is None or later.cause != "reply")),
             replied=earlier_reply,
         )
+        answered = any(c.state is not ClockState.CANCELLED and not c.live for c in self.of(Metric.NEXT_REPLY))
+        if self.reply_metric() is Metric.FIRST_REPLY and not answered:
+            # What was asked after the only reply there was, is asked before there is any.
+            for clock in self.live(Metric.NEXT_REPLY):
+                self.put(timing.cancel(clock, event.at, "send_failed", self.rules))
+                self.start_since(Metric.FIRST_REPLY, clock.activated_at, event.at, "send_failed")
+
+    def unask(self, undone: Clock, since: int, later: Clock | None, at: int) -> None:
+        """The question before the failed reply is unanswered again, so those asked between it and what stands in for it
+        are not the oldest: they were never owed an answer of their own. Those asked later still are.
+        """
+        for younger in self.of(Metric.NEXT_REPLY):
+            if younger.key == undone.key or younger.activated_at < since:
+                continue
+            over = younger.fulfilled_at if younger.state is ClockState.FULFILLED else None
+            stands_in = later.fulfilled_at if later is not None else None
+            between = stands_in is None or (over is not None and over <= stands_in)
+            if between and younger.state is not ClockState.CANCELLED:
+                self.put(timing.cancel(younger, at, "send_failed", self.rules))
 
     def merge_received(self, event: MergeReceived) -> None:
         if event.waiting_since is None or self.facts.status in _OVER:
@@ -460,10 +476,7 @@ class _Run:
             self.put(timing.backdate(clock, event.waiting_since, event.at, self.rules, "merge"))
         if not waiting:
             self.facts = replace(self.facts, customer_last=True)
-            metric = self.reply_metric()
-            self.start(metric, event.at, None, "merge")
-            for clock in self.live(metric):
-                self.put(timing.backdate(clock, event.waiting_since, event.at, self.rules, "merge"))
+            self.start_since(self.reply_metric(), event.waiting_since, event.at, "merge")
 
     def split_away(self, event: SplitAway) -> None:
         """What the message asked is asked elsewhere; what was asked besides it is still owed here."""
@@ -475,10 +488,7 @@ class _Run:
         self.facts = replace(self.facts, customer_last=event.waiting_since is not None)
         if event.waiting_since is None or self.facts.status in _OVER:
             return
-        metric = self.reply_metric()
-        self.start(metric, event.at, None, SPLIT)
-        for clock in self.live(metric):
-            self.put(timing.backdate(clock, event.waiting_since, event.at, self.rules, SPLIT))
+        self.start_since(self.reply_metric(), event.waiting_since, event.at, SPLIT)
 
     def start(self, metric: Metric, at: int, ref: str | None, cause: str) -> None:
         instance = 1 + max((clock.instance for clock in self.of(metric)), default=0)
@@ -488,6 +498,12 @@ class _Run:
                 metric, instance, at, self.terms, self.rules, reasons=reasons, ref=ref, cause=cause
             )
         )
+
+    def start_since(self, metric: Metric, since: int, at: int, cause: str) -> None:
+        """Start a clock of which is learned at `at` that it should have been running since."""
+        self.start(metric, at, None, cause)
+        for clock in self.live(metric):
+            self.put(timing.backdate(clock, since, at, self.rules, cause))
 
     def repause_all(self, at: int, cause: str) -> None:
         for clock in self.live():

@@ -316,7 +316,9 @@ def test_a_later_reply_stands_in_for_the_failed_one() -> None:
     story.happens(SendFailed(minutes(55), "m1"))
     assert story.clock("first_reply").fulfilled_at == minutes(54)
     assert story.instances("periodic_update") == ["cancelled", "active"]
-    assert story.customer(56).instances("next_reply") == ["fulfilled", "active"]
+    # What was asked between them was not the oldest question: no promise of its own was kept.
+    assert story.instances("next_reply") == ["cancelled"]
+    assert story.customer(56).instances("next_reply") == ["cancelled", "active"]
 
 
 def test_after_a_failed_reply_the_oldest_question_waits_not_the_newer() -> None:
@@ -324,6 +326,24 @@ def test_after_a_failed_reply_the_oldest_question_waits_not_the_newer() -> None:
     story.happens(SendFailed(minutes(55), "m1"))
     assert story.instances("first_reply") == ["active"]
     assert story.instances("next_reply") == ["cancelled"]
+
+
+def test_what_was_asked_after_the_solving_is_owed_although_the_reply_before_it_failed() -> None:
+    story = (
+        Story(policy({"first_reply": 60, "next_reply": 60})).created().agent(50, "m1").status(51, "solved")
+    )
+    story.customer(54).happens(SendFailed(minutes(55), "m1"))
+    assert story.clock("first_reply").fulfilled_at == minutes(51)
+    asked = story.clock("next_reply")
+    assert (asked.state, asked.activated_at, asked.due_at) == ("active", minutes(54), minutes(114))
+
+
+def test_asked_after_the_only_reply_which_failed_is_asked_before_any() -> None:
+    story = Story(policy({"first_reply": 30, "next_reply": 60})).created(by=Author.AGENT, public=False)
+    story.agent(10, "m1").customer(12).happens(SendFailed(minutes(15), "m1"))
+    assert story.instances("next_reply") == ["cancelled"]
+    first = story.clock("first_reply")
+    assert (first.state, first.activated_at, first.due_at) == ("active", minutes(12), minutes(42))
 
 
 # --- steps and the sweeper -------------------------------------------------------------------------------------

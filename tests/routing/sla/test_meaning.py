@@ -222,6 +222,31 @@ async def test_a_reply_that_failed_leaves_no_gap_in_the_count(office: Office) ->
     assert {p.what for p in parts} == {"ran"}
 
 
+async def test_a_failed_reply_takes_nothing_from_who_asked_after_the_solving(office: Office) -> None:
+    """The first question ended with the solving, failed reply or not; the second one is owed an answer."""
+    await office.promise({"first_reply": 60, "next_reply": 60})
+    ticket = await opened(office)
+    written = await office.agent(10, ticket)
+    await office.change(11, ticket, status="solved")
+    await office.customer(14)
+    await office.delivery(15, written, "failed")
+    assert (await office.the(ticket, "first_reply"))["fulfilled_at"] == at(11)
+    asked = await office.the(ticket, "next_reply")
+    assert (asked["state"], asked["activated_at"], asked["due_at"]) == ("active", at(14), at(74))
+
+
+async def test_between_a_failed_reply_and_the_next_no_promise_is_counted_twice(office: Office) -> None:
+    await office.promise({"first_reply": 60, "next_reply": 60})
+    ticket = await opened(office)
+    written = await office.agent(10, ticket)
+    await office.customer(12)
+    await office.agent(14, ticket)
+    await office.delivery(15, written, "failed")
+    first, between = await office.the(ticket, "first_reply"), await office.the(ticket, "next_reply")
+    assert (first["activated_at"], first["fulfilled_at"]) == (at(0), at(14))
+    assert (between["state"], between["cause"]) == ("cancelled", "send_failed")
+
+
 async def test_clocks_as_the_api_shows_them(office: Office) -> None:
     await office.promise({"first_reply": 60, "requester_wait": 240, "next_reply": 30})
     ticket, other = await opened(office), await opened(office, 1, user="ben")
