@@ -5,7 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
+    Integer,
+    String,
     and_,
     bindparam,
     delete,
@@ -46,58 +49,52 @@ _STILL_MINE = Prepared(
     .with_for_update()
 )
 _FINISH = Prepared(delete(job).where(*_THIS))
+#: of a job, what runners work with
+_ROW = ("id", "name", "args", "lane", "order_key", "attempts", "max_attempts", "created_at")
+_TAKE = Prepared(select(*(job.c[name] for name in _ROW)).where(*_THIS, _first_of_lane()).with_for_update())
 
 
 async def claim(uow: UnitOfWork, *, limit: int, lease_ms: int) -> list[JobRow]:
     """Lease up to `limit` jobs that are due (or whose lease ran out) and first of their lane, oldest first."""
-    due = or_(
-        and_(job.c.state == "ready", job.c.run_at <= uow.now),
-        and_(job.c.state == "leased", job.c.lease_until <= uow.now),
-    )
-    wanted = uow.lock(
-        select(job.c.id).where(due, _first_of_lane()).order_by(job.c.run_at, job.c.id).limit(limit),
-        skip_locked=True,
-    )
     token = secrets.token_hex(8)
-    result = await uow.execute(
+    here = {"now": uow.now, "most": limit, "until": uow.now + lease_ms, "token": token}
+    rows = [JobRow(lease_token=token, **row) for row in await uow.rows(_CLAIM, here)]
+    return sorted(rows, key=lambda r: r.id)
+
+
+def _claiming() -> Prepared:
+    now = bindparam("now", type_=BigInteger)
+    due = or_(
+        and_(job.c.state == literal_column("'ready'"), job.c.run_at <= now),
+        and_(job.c.state == literal_column("'leased'"), job.c.lease_until <= now),
+    )
+    wanted = (
+        select(job.c.id)
+        .where(due, _first_of_lane())
+        .order_by(job.c.run_at, job.c.id)
+        .limit(bindparam("most", type_=Integer))
+        .with_for_update(skip_locked=True)
+    )
+    return Prepared(
         update(job)
         .where(job.c.id.in_(wanted.scalar_subquery()))
         .values(
-            state="leased", lease_until=uow.now + lease_ms, lease_token=token, attempts=job.c.attempts + 1
+            state=literal_column("'leased'"),
+            lease_until=bindparam("until", type_=BigInteger),
+            lease_token=bindparam("token", type_=String),
+            attempts=job.c.attempts + literal_column("1"),
         )
-        .returning(
-            job.c.id,
-            job.c.name,
-            job.c.args,
-            job.c.lane,
-            job.c.order_key,
-            job.c.attempts,
-            job.c.max_attempts,
-            job.c.created_at,
-        )
+        .returning(*(job.c[name] for name in _ROW))
     )
-    rows = [JobRow(lease_token=token, **row) for row in result.mappings()]
-    return sorted(rows, key=lambda r: r.id)
+
+
+_CLAIM = _claiming()
 
 
 async def take(uow: UnitOfWork, job_id: int, token: str) -> JobRow | None:
     """The job if this lease still holds it and it is first of its lane; locked. None: somebody else's business."""
-    row = await uow.row(
-        uow.lock(select(job).where(job.c.id == job_id, job.c.lease_token == token, _first_of_lane()))
-    )
-    if row is None:
-        return None
-    return JobRow(
-        id=row["id"],
-        name=row["name"],
-        args=row["args"],
-        lane=row["lane"],
-        order_key=row["order_key"],
-        attempts=row["attempts"],
-        max_attempts=row["max_attempts"],
-        lease_token=token,
-        created_at=row["created_at"],
-    )
+    row = await uow.row(_TAKE, {"id_": job_id, "token": token})
+    return JobRow(lease_token=token, **row) if row is not None else None
 
 
 async def still_mine(uow: UnitOfWork, row: JobRow) -> bool:
@@ -202,5 +199,11 @@ async def oldest_due(conn: AsyncConnection) -> int | None:
 
 async def leased(conn: AsyncConnection, *, at_most: int) -> int:
     """How many jobs are out with runners, counted up to `at_most`."""
-    out = select(job.c.id).where(job.c.state == "leased").limit(at_most).subquery()
-    return int((await conn.execute(select(func.count()).select_from(out))).scalar_one())
+    [found] = await fetch(conn, _OUT, {"most": at_most})
+    return int(found["n"])
+
+
+_out = (
+    select(job.c.id).where(job.c.state == literal_column("'leased'")).limit(bindparam("most", type_=Integer))
+)
+_OUT = Prepared(select(func.count().label("n")).select_from(_out.subquery()))

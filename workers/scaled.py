@@ -1,4 +1,5 @@
-"""The scaled runner: a relay claims due jobs and sends their ids through dramatiq; any worker process executes them.
+"""The scaled runner: a relay claims due jobs, does what it has room for, and sends the ids of the others through
+dramatiq, where whichever worker process is free takes them.
 
 Only ids and lease tokens travel. Whatever Redis or dramatiq lose is found again when the lease runs out; dramatiq's
 own retries and delays are not used, because the job table has them durably (libraries.md §3).
@@ -19,7 +20,7 @@ from dramatiq.brokers.redis import RedisBroker
 from dramatiq.middleware import AgeLimit, Callbacks, ShutdownNotifications, TimeLimit
 
 from crm_core import job_table
-from crm_core.jobs import JobRegistry
+from crm_core.jobs import JobRegistry, JobRow
 from crm_core.ports.hints import JOBS
 from crm_core.services import Services
 from workers.execute import execute
@@ -36,7 +37,7 @@ _QUEUE = "switchboard"
 
 class ScaledRunner:
     """Relay and dramatiq consumers of one worker process. Coroutines run on the process' own loop; dramatiq's threads
-    only wait for them, so `threads` is the number of jobs at work at once.
+    only wait for them. `threads`: jobs at work at once, of the relay's own and again of those from dramatiq.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class ScaledRunner:
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._own: set[asyncio.Task[None]] = set()
         self._broker: dramatiq.Broker = RedisBroker(  # type: ignore[no-untyped-call]
             url=redis_url,
             middleware=[AgeLimit(), ShutdownNotifications(), TimeLimit(time_limit=180_000), Callbacks()],
@@ -68,6 +70,11 @@ class ScaledRunner:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.to_thread(self._worker.stop, timeout=15_000)
+        if self._own:
+            _done, pending = await asyncio.wait(self._own, timeout=10)
+            for task in pending:
+                task.cancel()
+            await asyncio.gather(*pending, return_exceptions=True)
         await asyncio.to_thread(self._broker.close)
 
     def _work(self, job_id: int, token: str) -> None:
@@ -82,18 +89,27 @@ class ScaledRunner:
     async def _execute(self, job_id: int, token: str) -> None:
         async with self._services.db.transaction() as uow:
             row = await job_table.take(uow, job_id, token)
-        if row is None:
-            return  # finished, or the lease went to another worker
+        if row is not None:  # else finished, or the lease went to another worker
+            await self._run(row)
+
+    async def _run(self, row: JobRow) -> None:
         await execute(self._services, self._registry, row)
         if row.lane is not None:
             self._wake.set()  # the next of the lane may go
+
+    async def _run_own(self, row: JobRow) -> None:
+        try:
+            await self._run(row)
+        except Exception:
+            # The database itself failed: the lease runs out and the job is found again.
+            log.exception("job_runner_failed", job=row.name, job_id=row.id)
 
     async def _relay(self) -> None:
         while True:
             self._wake.clear()
             more = False
             try:
-                more = await self._send_due()
+                more = await self._next()
             except Exception:
                 log.exception("relay_failed")
                 await asyncio.sleep(1)
@@ -102,19 +118,32 @@ class ScaledRunner:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), timeout=_POLL_S)
 
-    async def _send_due(self) -> bool:
+    async def _next(self) -> bool:
+        """Begin what is due and there is room for; what is more goes to whoever has room. True: there may be more."""
         async with self._services.db.reading() as conn:
             due = await job_table.next_due(conn)
-            if due is None or due > self._services.clock.now_ms():
-                return False
-            room = _MAX_OUT - await job_table.leased(conn, at_most=_MAX_OUT)
-        if room <= 0:
+        if due is None or due > self._services.clock.now_ms():
             return False
-        async with self._services.db.transaction() as uow:
-            rows = await job_table.claim(uow, limit=min(_BATCH, room), lease_ms=_LEASE_MS)
+        if (room := self._threads - len(self._own)) > 0:
+            rows = await self._claim(room)
+            for row in rows:
+                task = asyncio.create_task(self._run_own(row))
+                self._own.add(task)
+                task.add_done_callback(self._own.discard)
+            if len(rows) < room:
+                return False
+        async with self._services.db.reading() as conn:
+            wanted = min(_BATCH, _MAX_OUT - await job_table.leased(conn, at_most=_MAX_OUT))
+        if wanted <= 0:
+            return False
+        rows = await self._claim(wanted)
         if rows:
             await asyncio.to_thread(self._send, [(r.id, r.lease_token) for r in rows])
-        return len(rows) == _BATCH
+        return len(rows) == wanted
+
+    async def _claim(self, limit: int) -> list[JobRow]:
+        async with self._services.db.transaction() as uow:
+            return await job_table.claim(uow, limit=limit, lease_ms=_LEASE_MS)
 
     def _send(self, jobs: list[tuple[int, str]]) -> None:
         for job_id, token in jobs:

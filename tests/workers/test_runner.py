@@ -18,6 +18,7 @@ from crm_core.infra.local import DirectoryFiles, MemoryLimiter
 from crm_core.jobs import Abandon, JobRegistry, JobRow, NewJob, RetryLater
 from crm_core.schema import event, job, setting
 from crm_core.services import AppSettings, Services
+from tests.services import RedisServer
 from workers.runner import LocalRunner
 
 registry = JobRegistry()
@@ -192,12 +193,21 @@ async def test_a_flushed_redis_and_a_second_worker_change_nothing(
     from workers import scaled
 
     monkeypatch.setattr(scaled, "_LEASE_MS", 2_000)
+    sent: list[int] = []
+    send = scaled.ScaledRunner._send
+
+    def sending(self: Any, jobs: list[tuple[int, str]]) -> None:
+        sent.extend(job_id for job_id, _ in jobs)
+        send(self, jobs)
+
+    monkeypatch.setattr(scaled.ScaledRunner, "_send", sending)
     redis.flush()
     hints = RedisHints(redis.url)
     await hints.start()
     db.hints = hints
     async with services_for(db, tmp_path) as services:
-        runners = [scaled.ScaledRunner(services, registry, redis_url=redis.url, threads=4) for _ in range(2)]
+        # Room for one job each and six lanes: most must go through dramatiq.
+        runners = [scaled.ScaledRunner(services, registry, redis_url=redis.url, threads=1) for _ in range(2)]
         for runner in runners:
             await runner.start()
         for n in range(60):
@@ -214,3 +224,24 @@ async def test_a_flushed_redis_and_a_second_worker_change_nothing(
             await runner.stop()
     await hints.close()
     assert await lists(db) == {f"l{k}": list(range(k, 60, 6)) for k in range(6)}
+    assert sent
+
+
+@pytest.mark.parametrize("backend", ["postgresql"], indirect=True)
+async def test_while_redis_is_away_a_worker_does_what_it_has_room_for(db: Database, tmp_path: Path) -> None:
+    from workers import scaled
+
+    redis = RedisServer().start()
+    try:
+        async with services_for(db, tmp_path) as services:
+            runner = scaled.ScaledRunner(services, registry, redis_url=redis.url, threads=2)
+            await runner.start()
+            redis.stop()
+            for n in range(6):
+                async with db.transaction() as uow:
+                    uow.enqueue(NewJob(name="test.note", args={"list": "l", "n": n}, lane="l", order_key=n))
+            await until(lambda: _none(db), timeout=60)
+            await runner.stop()
+    finally:
+        redis.stop()
+    assert await lists(db) == {"l": list(range(6))}
