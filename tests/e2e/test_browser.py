@@ -1,17 +1,15 @@
 """A visitor's chat window and an agent's desk in two real browsers: both see what the other does, without reloading."""
 
-import os
-import shutil
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from crm_core.db.uow import UnitOfWork
 from crm_core.schema import team
 from switchboard.demo.people import DOMAIN
+from tests.e2e.browser import a_browser, by_test, front_end
 from tests.e2e.bureau import SECRETS, bureau
 from tests.e2e.colleague import Colleague
 from tests.e2e.installation import ROOT
@@ -19,34 +17,6 @@ from tests.e2e.installation import ROOT
 playwright = pytest.importorskip("playwright.async_api", reason="NOT TESTED: playwright is not installed")
 
 ARTIFACTS = ROOT / "artifacts"
-#: nothing but our own server may be asked for anything, and nothing of the machine's is used
-FLAGS = (
-    "--no-sandbox",
-    "--no-first-run",
-    "--no-default-browser-check",
-    "--no-pings",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-default-apps",
-    "--disable-extensions",
-    "--disable-domain-reliability",
-    "--disable-client-side-phishing-detection",
-    "--disable-breakpad",
-    "--metrics-recording-only",
-    "--disable-dev-shm-usage",
-    "--password-store=basic",
-    "--disable-features=Translate,OptimizationHints,MediaRouter,AutofillServerCommunication,CertificateTransparencyComponentUpdater",
-)
-#: for a machine that is badly overloaded; milliseconds
-PATIENCE_MS = 60_000
-
-
-def chromium() -> str:
-    found = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-    if found is None:
-        pytest.skip("NOT TESTED: no Chromium here; install Debian's chromium or set CHROMIUM")
-    return found
 
 
 async def unhurried(uow: UnitOfWork) -> None:
@@ -56,47 +26,11 @@ async def unhurried(uow: UnitOfWork) -> None:
         await uow.execute(team.update().where(team.c.id == row["id"]).values(settings=settings))
 
 
-@asynccontextmanager
-async def a_browser(play: Any, home: Path, width: int, height: int, errors: list[str]) -> AsyncIterator[Any]:
-    """One page of a fresh browser; what goes wrong on it is added to `errors`."""
-    context = await play.chromium.launch_persistent_context(
-        str(home),
-        executable_path=chromium(),
-        args=list(FLAGS),
-        headless=True,
-        locale="en-GB",
-        timezone_id="Europe/Kyiv",
-        viewport={"width": width, "height": height},
-    )
-    context.set_default_timeout(PATIENCE_MS)
-    page = context.pages[0] if context.pages else await context.new_page()
-    page.on(
-        "console",
-        lambda m: (
-            errors.append(f"{m.type}: {m.text} ({m.location.get('url')})") if m.type == "error" else None
-        ),
-    )
-    page.on("pageerror", lambda e: errors.append(f"exception: {e}"))
-    try:
-        yield page
-    finally:
-        await context.close()
-
-
-def by_test(where: Any, name: str) -> Any:
-    return where.locator(f"[data-test={name}]")
-
-
 @pytest.mark.parametrize("form", ["embedded"], indirect=True)
 async def test_a_visitor_writes_and_an_agent_answers(
     form: str, tmp_path: Path, new_database: Callable[[str], str], redis_url: Callable[[], str | None]
 ) -> None:
-    chromium()
-    if (
-        not (ROOT / "api/static/desk/index.html").exists()
-        or not (ROOT / "api/static/widget/widget.js").exists()
-    ):
-        pytest.skip("NOT TESTED: the front end is not built; run make setup")
+    front_end()
     at_desk: list[str] = []
     at_site: list[str] = []
     async with AsyncExitStack() as stack:

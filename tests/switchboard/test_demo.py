@@ -2,13 +2,11 @@
 
 import contextlib
 import json
-import os
 import re
 import signal
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -25,85 +23,10 @@ from routing.sla.policy import Policy, Rulebook, select_policy
 from switchboard.demo import people
 from switchboard.demo.organisation import Secrets, policies
 from switchboard.demo.run import parse_duration, parse_rate
+from tests.services.demo import ENV, START_S, DemoProcess
 
 CHANNELS = ("telegram", "email", "telephony", "webchat", "form")
-START_S, STOP_S, EFFECT_S = 60, 20, 30
-_ENV = {k: v for k, v in os.environ.items() if not k.startswith("SWITCHBOARD_")}
-
-
-class DemoProcess:
-    """A running `switchboard demo`; lines of its streams are collected as they come."""
-
-    def __init__(self, data: Path, *arguments: str) -> None:
-        command = [
-            sys.executable,
-            "-m",
-            "switchboard.cli",
-            "demo",
-            "--port",
-            "0",
-            "--data",
-            str(data),
-            *arguments,
-        ]
-        self.process = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=_ENV,
-            start_new_session=True,
-        )
-        self.out: list[str] = []
-        self.err: list[str] = []
-        self.changed = threading.Condition()
-        self.threads = [
-            threading.Thread(target=self._read, args=pair, daemon=True)
-            for pair in ((self.process.stdout, self.out), (self.process.stderr, self.err))
-        ]
-        for thread in self.threads:
-            thread.start()
-
-    def _read(self, stream: Any, lines: list[str]) -> None:
-        for line in stream:
-            with self.changed:
-                lines.append(line.rstrip("\n"))
-                self.changed.notify_all()
-        with self.changed:
-            self.changed.notify_all()
-
-    def wait_for(self, found: Callable[[], Any], timeout_s: float = START_S) -> Any:
-        """What `found` returns once it is true. Fails with the log if the process ends or time is over."""
-        deadline = time.monotonic() + timeout_s
-        with self.changed:
-            while not (value := found()):
-                ended = self.process.poll() is not None and not any(t.is_alive() for t in self.threads)
-                if ended or time.monotonic() > deadline:
-                    pytest.fail("the demo did not get there:\n" + "\n".join(self.err[-40:] + self.out[-10:]))
-                self.changed.wait(0.2)
-        return value
-
-    def description(self) -> dict[str, Any]:
-        return json.loads(self.wait_for(lambda: self.out and self.out[0]))
-
-    def end(self, number: int = signal.SIGTERM) -> int:
-        self.process.send_signal(number)
-        return self.process.wait(STOP_S)
-
-    def kill(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait(STOP_S)
-        for thread in self.threads:
-            thread.join(STOP_S)
-        self.process.stdout.close()
-        self.process.stderr.close()
-
-    def troubles(self) -> list[str]:
-        """Errors, and whatever went wrong with the demo's own people."""
-        return [
-            x for x in self.err if re.search(r"\[(error|critical) |\[warning .*demo_|Traceback|Exception", x)
-        ]
+EFFECT_S = 30
 
 
 @pytest.fixture
@@ -282,7 +205,7 @@ def test_a_real_installation_is_left_alone(demos, tmp_path):
             "--password",
             "a long password",
         ],
-        env={**_ENV, "SWITCHBOARD_DATA_DIR": str(tmp_path)},
+        env={**ENV, "SWITCHBOARD_DATA_DIR": str(tmp_path)},
         capture_output=True,
         text=True,
         check=False,
@@ -298,7 +221,7 @@ def test_a_taken_port_is_said(demos, tmp_path):
     first = demos(tmp_path / "a", "--json")
     port = first.description()["url"].rpartition(":")[2]
     command = [sys.executable, "-m", "switchboard.cli", "demo", "--port", port, "--data", str(tmp_path / "b")]
-    done = subprocess.run(command, env=_ENV, capture_output=True, text=True, timeout=START_S, check=False)
+    done = subprocess.run(command, env=ENV, capture_output=True, text=True, timeout=START_S, check=False)
     assert done.returncode == 1
     assert f":{port} is taken" in done.stderr
     assert "--port 0" in done.stderr

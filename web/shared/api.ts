@@ -75,6 +75,7 @@ export interface Team {
   name: string
   calendar_id?: number | null
   channels?: unknown
+  settings?: { load_max?: number }
 }
 
 export interface Me {

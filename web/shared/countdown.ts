@@ -50,6 +50,19 @@ export function shortSpan(ms: number, units: Units = LATIN_UNITS): string {
   return `${Math.floor(s / 86_400)} ${units.d}`
 }
 
+/** A measured span as a report shows it: `9.2 s`, `4 m 05 s`, `2 h 07 m`, `5 d 3 h`. `tenths` writes the decimals of a language. */
+export function measured(ms: number, units: Units = LATIN_UNITS, tenths: (seconds: number) => string = (s) => s.toFixed(1)): string {
+  const s = Math.max(0, ms) / 1000
+  if (s < 59.95) return `${Number.isInteger(s) ? s : tenths(s)} ${units.s}`
+  const both = (n: number, unit: string, rest: number, small: string): string => (rest ? `${n} ${unit} ${String(rest).padStart(2, '0')} ${small}` : `${n} ${unit}`)
+  const seconds = Math.round(s)
+  if (seconds < 3600) return both(Math.floor(seconds / 60), units.m, seconds % 60, units.s)
+  const minutes = Math.round(s / 60)
+  if (minutes < 48 * 60) return both(Math.floor(minutes / 60), units.h, minutes % 60, units.m)
+  const hours = Math.round(s / 3600)
+  return `${Math.floor(hours / 24)} ${units.d}${hours % 24 ? ` ${hours % 24} ${units.h}` : ''}`
+}
+
 /** The clock a list should show: the running one with the nearest deadline; `null` when nothing is promised. */
 export function nearestClock<C extends { state: string; due_at: string | null; fulfilled_at: string | null }>(
   clocks: readonly C[] | null | undefined,

@@ -1,7 +1,7 @@
 /** Instants, spans and names in the language of the desk. */
 
 import { useI18n } from 'vue-i18n'
-import { countdown, shortSpan, type Units } from '../../shared/countdown'
+import { countdown, measured, shortSpan, type Units } from '../../shared/countdown'
 
 const KNOWN_CHANNELS = ['telegram', 'email', 'chat', 'webchat', 'voice', 'phone', 'call', 'telephony', 'desk', 'form', 'callback']
 
@@ -18,12 +18,20 @@ export function useFormat() {
   const when = (options: Intl.DateTimeFormatOptions, iso: string): string =>
     new Intl.DateTimeFormat(tongue(), options).format(new Date(iso))
 
+  const figure = (value: number, digits: number): string => new Intl.NumberFormat(tongue(), { maximumFractionDigits: digits }).format(value)
+
   /** Calendar day in the browser's zone, for grouping. */
   const day = (iso: string): string => new Date(iso).toDateString()
 
   return {
     left: (ms: number) => countdown(ms, units()),
     span: (ms: number) => shortSpan(ms, units()),
+    number: (value: number, digits = 0) => figure(value, digits),
+    /** A share that comes as 0 to 100. */
+    percent: (value: number) => new Intl.NumberFormat(tongue(), { style: 'percent', maximumFractionDigits: 1 }).format(value / 100),
+    measured: (ms: number) => measured(ms, units(), (s) => figure(s, 1)),
+    /** A day of a zone, with its weekday. */
+    dayIn: (iso: string, timeZone: string) => when({ weekday: 'short', day: 'numeric', month: 'short', timeZone }, iso),
     time: (iso: string) => when({ hour: '2-digit', minute: '2-digit' }, iso),
     date: (iso: string) => when({ day: 'numeric', month: 'short', year: 'numeric' }, iso),
     dateTime: (iso: string, timeZone?: string) => {

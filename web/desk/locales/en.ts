@@ -1,3 +1,5 @@
+import { planning, reports } from './supervise.en'
+
 const en = {
   app: { name: 'Switchboard', tagline: 'One desk for every customer' },
   login: {
@@ -5,7 +7,7 @@ const en = {
     slow: 'Too many attempts. Please wait a little.', language: 'Language',
   },
   nav: {
-    inbox: 'Inbox', callbacks: 'Callbacks', contacts: 'Contacts', wall: 'Wallboard', intake: 'Intake', admin: 'Settings',
+    inbox: 'Inbox', callbacks: 'Callbacks', contacts: 'Contacts', wall: 'Wallboard', reports: 'Reports', planning: 'Planning', intake: 'Intake', admin: 'Settings',
     search: 'Search by name, number, text', searchNothing: 'Nothing found', signOut: 'Sign out', theme: 'Light or dark',
     shortcuts: 'Keyboard shortcuts', language: 'Language', more: 'My menu',
   },
@@ -114,6 +116,8 @@ const en = {
     title: 'Settings', inboxes: 'Inboxes', teams: 'Teams', agents: 'People', policies: 'SLA policies', name: 'Name', channel: 'Channel', key: 'Key', health: 'Health', enabled: 'Enabled', team: 'Team', defaultKind: 'Makes', hook: 'Webhook address', email: 'Email', role: 'Role', languages: 'Languages', skills: 'Skills',
     active: 'Active', extension: 'Extension', presence: 'Presence', conditions: 'Conditions', targets: 'Targets', version: 'Version', readOnly: 'Only an administrator may change this.', newAgent: 'Add a person', password: 'Password', address: 'Address', calendar: 'Calendar', business: 'business hours', minutes: '{n} min', members: 'People', always: 'every inquiry', config: 'Configuration', position: 'Order', editSkills: 'name:level, comma separated',
   },
+  reports,
+  planning,
   create: { title: 'New inquiry', contact: 'Contact', newContact: 'New contact', subject: 'Subject', text: 'First note', created: 'Inquiry created.', phone: 'Phone', email: 'Email', name: 'Name', find: 'Find a contact' },
   keys: { title: 'Keyboard shortcuts', move: 'Next or previous inquiry', reply: 'Reply', note: 'Internal note', send: 'Send', accept: 'Accept the offer', decline: 'Decline the offer', search: 'Search', help: 'This help', esc: 'Leave the field', take: 'Take the inquiry' },
   time: { now: 'just now', ago: '{time} ago', in: 'in {time}' },

@@ -1,4 +1,5 @@
 import type { Messages } from './en'
+import { planning, reports } from './supervise.ru'
 
 const ru: Messages = {
   app: { name: 'Switchboard', tagline: 'Одно рабочее место для всех обращений' },
@@ -7,7 +8,7 @@ const ru: Messages = {
     slow: 'Слишком много попыток. Подождите немного.', language: 'Язык',
   },
   nav: {
-    inbox: 'Обращения', callbacks: 'Звонки', contacts: 'Контакты', wall: 'Табло', intake: 'Приём', admin: 'Настройки',
+    inbox: 'Обращения', callbacks: 'Звонки', contacts: 'Контакты', wall: 'Табло', reports: 'Отчёты', planning: 'План', intake: 'Приём', admin: 'Настройки',
     search: 'Поиск по имени, номеру, тексту', searchNothing: 'Ничего не найдено', signOut: 'Выйти', theme: 'Светлая или тёмная тема',
     shortcuts: 'Горячие клавиши', language: 'Язык', more: 'Моё меню',
   },
@@ -117,6 +118,8 @@ const ru: Messages = {
     title: 'Настройки', inboxes: 'Каналы', teams: 'Команды', agents: 'Люди', policies: 'Правила SLA', name: 'Название', channel: 'Канал', key: 'Ключ', health: 'Состояние', enabled: 'Включён', team: 'Команда', defaultKind: 'Создаёт', hook: 'Адрес вебхука', email: 'Электронная почта', role: 'Роль', languages: 'Языки', skills: 'Навыки',
     active: 'Работает', extension: 'Внутренний номер', presence: 'Доступность', conditions: 'Условия', targets: 'Нормы', version: 'Версия', readOnly: 'Изменять может только администратор.', newAgent: 'Добавить человека', password: 'Пароль', address: 'Адрес', calendar: 'Календарь', business: 'рабочее время', minutes: '{n} мин', members: 'Люди', always: 'каждое обращение', config: 'Параметры', position: 'Порядок', editSkills: 'название:уровень, через запятую',
   },
+  reports,
+  planning,
   create: { title: 'Новое обращение', contact: 'Контакт', newContact: 'Новый контакт', subject: 'Тема', text: 'Первая заметка', created: 'Обращение создано.', phone: 'Телефон', email: 'Электронная почта', name: 'Имя', find: 'Найти контакт' },
   keys: { title: 'Горячие клавиши', move: 'Следующее или предыдущее обращение', reply: 'Ответ', note: 'Внутренняя заметка', send: 'Отправить', accept: 'Принять предложение', decline: 'Отказаться от предложения', search: 'Поиск', help: 'Эта справка', esc: 'Выйти из поля', take: 'Взять обращение' },
   time: { now: 'только что', ago: '{time} назад', in: 'через {time}' },

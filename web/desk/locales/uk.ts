@@ -1,4 +1,5 @@
 import type { Messages } from './en'
+import { planning, reports } from './supervise.uk'
 
 const uk: Messages = {
   app: { name: 'Switchboard', tagline: 'Одне робоче місце для всіх звернень' },
@@ -7,7 +8,7 @@ const uk: Messages = {
     slow: 'Забагато спроб. Зачекайте трохи.', language: 'Мова',
   },
   nav: {
-    inbox: 'Звернення', callbacks: 'Дзвінки', contacts: 'Контакти', wall: 'Табло', intake: 'Приймання', admin: 'Параметри',
+    inbox: 'Звернення', callbacks: 'Дзвінки', contacts: 'Контакти', wall: 'Табло', reports: 'Звіти', planning: 'Планування', intake: 'Приймання', admin: 'Параметри',
     search: 'Пошук за ім’ям, номером, текстом', searchNothing: 'Нічого не знайдено', signOut: 'Вийти', theme: 'Світла чи темна тема',
     shortcuts: 'Гарячі клавіші', language: 'Мова', more: 'Моє меню',
   },
@@ -117,6 +118,8 @@ const uk: Messages = {
     title: 'Налаштування', inboxes: 'Канали', teams: 'Команди', agents: 'Люди', policies: 'Правила SLA', name: 'Назва', channel: 'Канал', key: 'Ключ', health: 'Стан', enabled: 'Увімкнено', team: 'Команда', defaultKind: 'Створює', hook: 'Адреса вебхука', email: 'Електронна пошта', role: 'Роль', languages: 'Мови', skills: 'Навички',
     active: 'Працює', extension: 'Внутрішній номер', presence: 'Доступність', conditions: 'Умови', targets: 'Норми', version: 'Версія', readOnly: 'Змінювати може лише адміністратор.', newAgent: 'Додати людину', password: 'Пароль', address: 'Адреса', calendar: 'Календар', business: 'робочий час', minutes: '{n} хв', members: 'Люди', always: 'кожне звернення', config: 'Параметри', position: 'Порядок', editSkills: 'назва:рівень, через кому',
   },
+  reports,
+  planning,
   create: { title: 'Нове звернення', contact: 'Контакт', newContact: 'Новий контакт', subject: 'Тема', text: 'Перша нотатка', created: 'Звернення створено.', phone: 'Телефон', email: 'Електронна пошта', name: 'Ім’я', find: 'Знайти контакт' },
   keys: { title: 'Гарячі клавіші', move: 'Наступне або попереднє звернення', reply: 'Відповідь', note: 'Внутрішня нотатка', send: 'Надіслати', accept: 'Прийняти пропозицію', decline: 'Відмовитися від пропозиції', search: 'Пошук', help: 'Ця довідка', esc: 'Вийти з поля', take: 'Взяти звернення' },
   time: { now: 'щойно', ago: '{time} тому', in: 'через {time}' },

@@ -15,7 +15,8 @@ export function sentence(error: unknown): string {
   const t = i18n.global.t
   if (error instanceof ApiError) {
     if (error.status === 0) return t('errors.unreachable')
-    const fields = error.fieldErrors
+    // Some errors say it all in their sentence and repeat it for programs.
+    const fields = error.fieldErrors.filter((field) => !error.message.includes(field))
     const tail = error.problem?.log_id ? ` (${t('errors.logId', { id: error.problem.log_id })})` : ''
     return (fields.length ? `${error.message} ${fields.join('; ')}` : error.message) + tail
   }
