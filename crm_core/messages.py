@@ -13,7 +13,7 @@ from crm_core.access import inquiry_audience
 from crm_core.db.prepared import Prepared
 from crm_core.db.uow import UnitOfWork
 from crm_core.envelope import Button
-from crm_core.errors import Conflict, Invalid, NotFound
+from crm_core.errors import Conflict, Invalid, NotFound, SwitchboardError
 from crm_core.events import SUPERVISORS, DomainEvent
 from crm_core.jobs import NewJob
 from crm_core.schema import attachment, contact, conversation, inbox, inquiry, message, message_ref, upload
@@ -171,6 +171,23 @@ async def post_message(
         await uow.update(inquiry, inquiry_row["id"], {"last_message_at": uow.now, "updated_at": uow.now})
     await announce(uow, row, inquiry_row, thread)
     return row, True
+
+
+async def say_automatically(
+    uow: UnitOfWork, *, conversation_id: int, inquiry_row: Mapping[str, Any] | None, text: str
+) -> bool:
+    """Tell a customer something in the organisation's name; False where his channel or account takes no replies, and
+    nothing of the caller's transaction is lost then.
+    """
+    try:
+        async with uow.savepoint():
+            await post_message(
+                uow, conversation_id=conversation_id, inquiry_row=inquiry_row, author_kind="system", text=text,
+                automatic=True,
+            )  # fmt: skip
+    except SwitchboardError:
+        return False
+    return True
 
 
 async def announce(

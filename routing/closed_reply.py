@@ -13,7 +13,6 @@ from sqlalchemy import select
 
 from crm_core import messages
 from crm_core.db.uow import UnitOfWork
-from crm_core.errors import SwitchboardError
 from crm_core.jobs import JobRegistry, JobRow, NewJob
 from crm_core.languages import spoken
 from crm_core.schema import conversation, inquiry, message
@@ -76,19 +75,8 @@ async def _tell(uow: UnitOfWork, item: Item, zone: str) -> bool:
     if thread is None or thread["channel"] not in _CHANNELS or not await _customer_waits(uow, thread["id"]):
         return False
     language = spoken((request["language"] if request else None) or thread["language"] or "en")
-    try:
-        async with uow.savepoint():
-            await messages.post_message(
-                uow,
-                conversation_id=thread["id"],
-                inquiry_row=request,
-                author_kind="system",
-                text=TEXTS[language].format(when=when(item.wake_at or uow.now, zone, language)),
-                automatic=True,
-            )
-    except SwitchboardError:
-        return False  # an account that takes no replies
-    return True
+    said = TEXTS[language].format(when=when(item.wake_at or uow.now, zone, language))
+    return await messages.say_automatically(uow, conversation_id=thread["id"], inquiry_row=request, text=said)
 
 
 async def _customer_waits(uow: UnitOfWork, conversation_id: int) -> bool:

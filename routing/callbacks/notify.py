@@ -11,7 +11,6 @@ from sqlalchemy import select
 
 from crm_core import messages
 from crm_core.db.uow import UnitOfWork
-from crm_core.errors import SwitchboardError
 from crm_core.events import DomainEvent, Listeners
 from crm_core.jobs import JobRegistry, JobRow, NewJob
 from crm_core.schema import agent, conversation, inquiry
@@ -116,19 +115,8 @@ async def _tell(uow: UnitOfWork, args: Mapping[str, Any], public_url: str) -> bo
     if thread["channel"] == "email" and what != "cancelled" and public_url and row["public_token"]:
         link = f"{public_url.rstrip('/')}{PAGE}{row['public_token']}"
         said += "\n\n" + words.text("link", language, link=link)
-    try:
-        async with uow.savepoint():
-            await messages.post_message(
-                uow,
-                conversation_id=thread["id"],
-                inquiry_row=request,
-                author_kind="system",
-                text=said,
-                automatic=True,
-            )
-    except SwitchboardError:
-        return False  # a channel that takes no replies; the owner's note says it all the same
-    return True
+    # Where the channel takes no replies the owner's note says it all the same.
+    return await messages.say_automatically(uow, conversation_id=thread["id"], inquiry_row=request, text=said)
 
 
 LISTENERS: Listeners = {
