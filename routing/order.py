@@ -66,7 +66,8 @@ def order_key(
         target, metric = due_at, "sla"
     boost = rules.boosts.get(priority, 0)
     vip_boost = rules.vip_boost_ms if vip else 0
-    closed = _closed(calendar, ready_at, target) if rests and calendar is not None else ()
+    # A team that never opens again parks nothing, so its time is the clock's.
+    closed = _closed(calendar, ready_at, target) if rests and calendar and business is not None else ()
     return OrderKey(target - boost - vip_boost, target, metric, boost, vip_boost, closed)
 
 

@@ -196,6 +196,16 @@ def test_the_longest_wait_is_counted_while_somebody_works() -> None:
     assert far.closed == (), f"more than {MAX_CLOSED} nights are not kept"
 
 
+def test_a_team_that_never_opens_again_is_paced_by_the_clock() -> None:
+    """It parks nothing, so what comes must still be asked for ring by ring."""
+    never = Calendar.from_spec({"tz": "UTC", "week": {}})
+    key = order_key(
+        parse({}), channel="chat", kind="ticket", priority="normal", vip=False, ready_at=NINE, due_at=None,
+        calendar=never,
+    )  # fmt: skip
+    assert (key.target_at, key.closed) == (NINE + 3 * MINUTE, ())
+
+
 def test_time_stands_still_while_the_team_is_closed() -> None:
     key = a_key(SIX - HOUR, channel="async")
     item = Item(id=1, source_kind="x", source_id=1, ready_at=SIX - HOUR, order_parts=key.as_data())
