@@ -81,7 +81,7 @@ class Change:
             raise ChangeError("agents.add", f"at most {MAX_ADDED} agents can be added")
         changed = _object(agents.get("change", {}), "agents.change")
         return cls(
-            teams={str(k): v if v == TODAY else _object(v, f"teams.{k}") for k, v in teams.items()},
+            teams={str(k): _patch(v, f"teams.{k}") for k, v in teams.items()},
             add=add,
             remove=_names(agents.get("remove", ()), "agents.remove"),
             change={str(k): _agent(v, f"agents.change.{k}", new=False) for k, v in changed.items()},
@@ -118,6 +118,12 @@ def settings_of(team: str, current: Any, patch: Mapping[str, Any]) -> TeamSettin
     if (strange := unknown_key(patch)) is not None:
         raise ChangeError(f"teams.{team}.{strange}", "is no setting")
     return after
+
+
+def _patch(value: Any, path: str) -> Mapping[str, Any] | str:
+    if value != TODAY and not isinstance(value, Mapping):
+        raise ChangeError(path, f'must be an object of settings, or "{TODAY}"')
+    return _object(value, path) if isinstance(value, Mapping) else TODAY
 
 
 def _agent(value: Any, path: str, *, new: bool) -> AgentWish:

@@ -42,6 +42,29 @@ async def test_an_email_goes_outright_to_the_free_agent(db: Database) -> None:
     await desk.check_invariants(db)
 
 
+async def test_who_served_a_conversation_is_asked_first_for_three_days(
+    db: Database, frozen: MovableClock
+) -> None:
+    team_id = await desk.a_team(db)
+    olena = await desk.an_agent(db, "Olena", team_id)
+    person, box = await desk.a_contact(db), await desk.an_inbox(db)
+    thread = await desk.a_conversation(db, person, box)
+
+    async def comes() -> tuple[int | None, int | None]:
+        found = await desk.an_inquiry(db, team_id=team_id, contact_id=person, conversation_id=thread)
+        item = await desk.enqueue(db, found)
+        return item.sticky_agent_id, item.owner_id
+
+    assert await comes() == (None, olena)
+    ihor = await desk.an_agent(db, "Ihor", team_id)
+    frozen.advance(72 * 3_600_000 - 1)
+    await desk.beat(db)
+    assert await comes() == (olena, olena), "though Ihor has nothing in hand"
+    frozen.advance(72 * 3_600_000)
+    await desk.beat(db)
+    assert await comes() == (None, ihor), "counted from the last time; by now it is anybody's"
+
+
 async def test_a_chat_is_offered_and_accepted_once(db: Database, frozen: MovableClock) -> None:
     team_id = await desk.a_team(db)
     olena = await desk.an_agent(db, "Olena", team_id)

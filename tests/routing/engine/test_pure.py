@@ -310,3 +310,38 @@ def test_a_reason_that_is_too_long_is_cut_and_says_so() -> None:
     assert huge["cut"] == ["lists", "lanes"]
     assert (huge["winner"], huge["key"], huge["note"]) == (long["winner"], long["key"], "n" * 300)
     assert len(json.dumps(huge, ensure_ascii=False).encode()) <= 2048
+
+
+def test_a_ring_of_nobody_is_passed_and_one_of_busy_people_is_waited_for() -> None:
+    """Who has the preferred skill is away: nobody waits for him. Is he only busy, he is waited for."""
+    item = an_item(requirements=Requirements(preferred={"product:visa": 1}))
+    preferred, required = steps.plan(item, DEFAULTS)[:2]
+    assert (preferred.scope, preferred.skip_if_empty, required.scope) == ("preferred", True, "required")
+    lanes = preferred.signatures | required.signatures
+    full = {"slots": {"chat": Slot(4, 4, 100)}, "skills": {"product:visa": 1}, "lanes": lanes}
+    other = an_agent(2, lanes=required.signatures, slots={"chat": Slot(4, 4, 100)})
+    away = an_agent(1, **full, routable=False, presence="offline")
+    gone = decide.place(item, DEFAULTS, [away, other], Hours(), NOW)
+    assert (gone.step.scope, [(left.scope, left.why) for left in gone.left]) == (
+        "required",
+        [("preferred", "empty")],
+    )
+    busy = decide.place(item, DEFAULTS, [an_agent(1, **full), other], Hours(), NOW)
+    assert (busy.step.scope, busy.next_step_at) == ("preferred", NOW + 45 * SECOND)
+    # A quarter of the time is used up: now the others are asked, too.
+    later = decide.place(item, DEFAULTS, [an_agent(1, **full), other], Hours(), NOW + 45 * SECOND)
+    assert later.step.scope == "required"
+
+
+@pytest.mark.parametrize(
+    ("due_in", "metric", "key_in"),
+    [(2 * MINUTE, "sla", 2 * MINUTE), (HOUR, "max_wait", 3 * MINUTE), (None, "max_wait", 3 * MINUTE)],
+)
+def test_the_key_is_the_earlier_of_promise_and_longest_wait(
+    due_in: int | None, metric: str, key_in: int
+) -> None:
+    due_at = None if due_in is None else NOW + due_in
+    key = order_key(
+        DEFAULTS, channel="chat", kind="ticket", priority="normal", vip=False, due_at=due_at, ready_at=NOW
+    )
+    assert (key.metric, key.key) == (metric, NOW + key_in)

@@ -323,7 +323,7 @@ async def test_rules_and_hours_of_then_are_used_and_it_is_said(db: Database, clo
         30_000,
         2,
     )
-    with pytest.raises(ChangeError, match=r"teams\.Support: must be an object"):
+    with pytest.raises(ChangeError, match=r"teams\.Support: must be an object of settings, or .today."):
         Change.parse({"teams": {"Support": "yesterday"}})
 
     clock.set(NINE + HOUR)
