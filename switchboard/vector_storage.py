@@ -180,7 +180,7 @@ class _Life:
     def __init__(self, db: Database, clock: SetClock, item: Row, calendar_id: int, key: str) -> None:
         self.db, self.clock, self.item, self.calendar_id, self.key = db, clock, item, calendar_id, key
         self.measured = vector_scenarios.measured(item)
-        self.priority = item.get("priority")
+        self.priority = item.get("priority") or vector_scenarios.ORDINARY
         self.inquiry_id: int | None = None
 
     async def lived(self, *, sweeping: bool) -> dict[str, dict[str, Any]]:

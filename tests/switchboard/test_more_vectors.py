@@ -127,6 +127,13 @@ STORIES = [
         ],
     ),
     story(
+        "what is not promised yet need not be listed, and no priority is the ordinary one",
+        None,
+        [ASKED, event("07:30", "policy", targets={"normal": HOUR["normal"]})],
+        [sees("07:20"), sees("07:40", clock("first_reply", "active", "07:00", 40, "running", **RUNNING))],
+        priority=None,
+    ),
+    story(
         "without any promise the hours are the calendar's all the same",
         None,
         [event("fri 14:30", "create"), event("mon+ 06:15", "agent"), event("mon+ 07:00", "policy", targets=HOUR)],
@@ -272,6 +279,11 @@ async def test_the_stories_lived(db: Database, clock: Any) -> None:
     result = of(await check_stored(db, clock, vectors(*STORIES)), "sla_scenarios")
     assert result.failures == ()
     assert result.passed == len(STORIES)
+
+
+def test_what_is_promised_must_be_listed() -> None:
+    told = {**STORIES[0], "expect": [sees("09:00")]}
+    assert of(check(vectors(told)), "sla_scenarios").passed == 0
 
 
 async def test_vectors_of_one_name_are_told_apart(db: Database, clock: Any) -> None:
