@@ -229,6 +229,9 @@ def _changed(
     elif row["outcome"] in DISCARDED and "outcome" in changes and row["status"] in _OVER:
         events.append(Discarded(now, row["outcome"], Status(row["status"])))
     facts = {FACTS[name] for name in changes if name in FACTS}
+    if "status" in changes and changes["status"][0] in _OVER and changes["status"][1] not in _OVER:
+        # Rules that were made while it was over passed it by; it is open again, so they hold for it as for the others.
+        facts.update(FACTS.values())
     if "fields" in changes:
         old, new = changes["fields"]
         facts |= {f"custom.{name}" for name in {*old, *new} if old.get(name) != new.get(name)}

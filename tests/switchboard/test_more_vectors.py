@@ -134,6 +134,20 @@ STORIES = [
         priority=None,
     ),
     story(
+        "promised while it was solved, kept when it is open again",
+        None,
+        [
+            ASKED, event("07:10", "status", to="solved"), event("07:30", "policy", targets=promise(requester_wait=60)),
+            event("08:00", "customer"),
+        ],
+        [
+            sees(
+                "08:20",
+                clock("requester_wait", "active", "07:00", 30, "running", target_min=60, due_first="08:50"),
+            )
+        ],
+    ),
+    story(
         "without any promise the hours are the calendar's all the same",
         None,
         [event("fri 14:30", "create"), event("mon+ 06:15", "agent"), event("mon+ 07:00", "policy", targets=HOUR)],

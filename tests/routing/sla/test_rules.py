@@ -141,6 +141,22 @@ async def test_a_policy_changed_before_the_batch_holds_at_the_next_event(office:
     assert (await office.the(ticket, "first_reply"))["due_at"] == at(60)
 
 
+@pytest.mark.parametrize("before", [None, 60])
+async def test_rules_made_while_it_was_solved_hold_when_it_is_open_again(
+    office: Office, before: int | None
+) -> None:
+    if before is not None:
+        await create(office, "late", position=9, targets=targets(before, "requester_wait"))
+    ticket = await opened(office)
+    await office.change(10, ticket, status="solved")
+    office.move(20)
+    await create(office, position=1, targets=targets(30, "requester_wait"))
+    await recompute(office)
+    await office.customer(60)
+    wait = await office.the(ticket, "requester_wait")
+    assert (wait["target_ms"], wait["due_at"]) == (30 * MINUTE, at(80))
+
+
 async def test_with_apply_to_open_off_a_ticket_ends_under_the_version_it_has(office: Office) -> None:
     await create(office, minutes=240)
     await recompute(office)
