@@ -4,15 +4,16 @@
 
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from crm_core.db.prepared import Prepared
 from crm_core.db.uow import UnitOfWork
 from crm_core.events import EVERYONE, DomainEvent
 from crm_core.views import iso
 from routing.capacity import LEASE_MS
 from routing.model import Channel, Presence, RowLike
-from routing.schema import agent_slot, agent_state
+from routing.schema import agent_slot, agent_state, offer
 from routing.settings import TeamSettings
 
 NOT_RESPONDING = "not_responding"
@@ -57,7 +58,9 @@ async def write(
 
 
 async def missed(uow: UnitOfWork, agent_id: int, settings: TeamSettings) -> None:
-    """An offer of his ran out. After several in a row he is taken for away, and told."""
+    """An offer of his ran out. After several in a row he is taken for away, and told; whatever else he is offered has
+    no time left and goes on with the next sweep.
+    """
     row = await uow.row(
         update(agent_state)
         .where(agent_state.c.agent_id == agent_id)
@@ -67,6 +70,24 @@ async def missed(uow: UnitOfWork, agent_id: int, settings: TeamSettings) -> None
     if row is None or row["missed_offers"] < settings.misses_to_break or row["presence"] != Presence.ONLINE:
         return
     await write(uow, agent_id, row, Presence.BREAK, reason=NOT_RESPONDING)
+    await uow.execute(_END_NOW, {"agent": agent_id, "now": uow.now})
+
+
+# Items come before agents in the lock order, and these offers are of others: one that is being answered is left alone.
+_others = (
+    select(offer.c.id)
+    .where(
+        offer.c.agent_id == bindparam("agent"),
+        offer.c.state == "open",
+        offer.c.expires_at > bindparam("now", type_=offer.c.expires_at.type),
+    )
+    .with_for_update(skip_locked=True)
+)
+_END_NOW = Prepared(
+    update(offer)
+    .where(offer.c.id.in_(_others))
+    .values(expires_at=bindparam("now", type_=offer.c.expires_at.type))
+)
 
 
 async def view(conn: AsyncConnection, agent_id: int) -> dict[str, Any]:

@@ -156,6 +156,30 @@ async def test_two_missed_offers_send_an_agent_to_a_break(db: Database, frozen: 
     await desk.check_invariants(db)
 
 
+async def test_who_does_not_respond_holds_up_nobody_else(db: Database, frozen: MovableClock) -> None:
+    """He has let two ring out: what he was offered a moment ago does not have to ring out, too."""
+    team_id = await desk.a_team(db)
+    petro = await desk.an_agent(db, "Petro", team_id)
+    first = await desk.arrives(db, team_id=team_id, channel="webchat")
+    frozen.advance(1_000)
+    second = await desk.arrives(db, team_id=team_id, channel="webchat")
+    frozen.advance(19_000)
+    third = await desk.arrives(db, team_id=team_id, channel="webchat")
+    frozen.advance(4_000)
+    await desk.beat(db)
+    olena = await desk.an_agent(db, "Olena", team_id)
+    assert {o["agent_id"] for o in await desk.open_offers(db)} == {petro}
+
+    frozen.advance(2_000)
+    while (due := await sweep.sweep_offers(db)) is not None and due <= frozen.now_ms():
+        pass
+    for item in (first, second, third):
+        (made,) = await desk.open_offers(db, item.id)
+        assert made["agent_id"] == olena
+    assert await desk.used(db, petro, "chat") == 0
+    await desk.check_invariants(db)
+
+
 async def test_who_becomes_free_gets_the_smallest_key_of_his_lanes(
     db: Database, frozen: MovableClock
 ) -> None:
