@@ -49,6 +49,7 @@ _EMAIL = re.compile(r"[^\s@<>\"',;]{1,64}@[^\s@<>\"',;]{1,190}")
 _CLOCK = re.compile(r"(\d{1,2}):(\d{2})")
 _WINDOW = re.compile(r"\s*(\d{1,2}:\d{2})\s*[-–—]\s*(\d{1,2}:\d{2})\s*")
 _KINDS = frozenset({"ticket", "lead"})
+_CHARSET = re.compile(r';\s*charset="?([A-Za-z0-9_:.-]{1,40})', re.IGNORECASE)
 _BOUNDARY = re.compile(r';\s*boundary="?([^";,\s]{1,200})', re.IGNORECASE)
 _PART_NAME = re.compile(
     rb'^content-disposition:[^\r\n]*[;\s]name="([^"\r\n]*)"', re.IGNORECASE | re.MULTILINE
@@ -187,7 +188,12 @@ def _fields(request: RawRequest) -> dict[str, Any]:
         nested = whole.pop("fields", None)
         pairs = [*(nested.items() if isinstance(nested, dict) else ()), *whole.items()]
     elif kind in {"application/x-www-form-urlencoded", ""}:
-        pairs = wire.form_pairs(request.body)
+        charset = _CHARSET.search(request.content_type)
+        encoding = charset[1] if charset else "cp1251"
+        pairs = [
+            (_letters(name, encoding), _letters(value, encoding))
+            for name, value in wire.form_pairs(request.body)
+        ]
     elif kind == "multipart/form-data":
         pairs = _parts(request)
     else:
@@ -212,6 +218,19 @@ def _fields(request: RawRequest) -> dict[str, Any]:
     if not any(wire.text(fields.get(name), 10) for name in ("phone", "email", "message")):
         raise Malformed("at least one of the fields phone, email, message must be filled")
     return fields
+
+
+def _letters(text: str, encoding: str) -> str:
+    """Old pages post in their own encoding: what is no UTF-8 is read by it, or by the one most of them have."""
+    raw = text.encode("utf-8", "surrogateescape")
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        pass
+    try:
+        return raw.decode(encoding, "replace")
+    except LookupError:
+        return raw.decode("cp1251", "replace")
 
 
 def _parts(request: RawRequest) -> list[tuple[str, str]]:

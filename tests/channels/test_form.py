@@ -54,6 +54,26 @@ def test_a_submission_is_a_message_with_claims(form):
     assert envelope.conversation_key == "email:olena@example.com"
 
 
+@pytest.mark.parametrize(
+    ("raw", "charset"),
+    [
+        ("Тур на море".encode(), ""),
+        ("Тур на море".encode("cp1251"), ""),
+        ("Тур на море".encode("koi8-r"), "; charset=koi8-r"),
+        ("Тур на море".encode("cp1251"), "; charset=klingon"),
+    ],
+)
+@pytest.mark.parametrize("quoted", [False, True])
+def test_pages_of_any_encoding_are_read(raw, charset, quoted):
+    value = "".join(f"%{byte:02X}" for byte in raw).encode() if quoted else raw.replace(b" ", b"+")
+    request = RawRequest(
+        method="POST", url="https://desk/hooks/fk/form", headers={}, body=b"message=" + value,
+        content_type="application/x-www-form-urlencoded" + charset, received_at=NOW,
+    )  # fmt: skip
+    (item,) = CHANNEL.split(request, an_inbox())
+    assert CHANNEL.parse(item, an_inbox())[0].text == "Тур на море"
+
+
 def test_a_page_s_script_may_post_its_form_as_multipart():
     def part(name, value, more=""):
         return f'--B\r\nContent-Disposition: form-data; name="{name}"{more}\r\n\r\n{value}\r\n'
