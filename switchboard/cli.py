@@ -15,12 +15,31 @@ from switchboard.settings import Settings, SettingsError, load, program_version
 
 
 def _run(main: Coroutine[Any, Any, int | None], *, uvloop: bool = True) -> None:
+    main = _in_words(main)
     if uvloop:
         import uvloop as fast
 
         with asyncio.Runner(loop_factory=fast.new_event_loop) as runner:
             sys.exit(runner.run(main) or 0)
     sys.exit(asyncio.run(main) or 0)
+
+
+async def _in_words(main: Coroutine[Any, Any, int | None]) -> int | None:
+    """What an operator can mend is said in a line, without a traceback and without the statement that met it."""
+    try:
+        return await main
+    except SettingsError as error:
+        said = str(error)
+    except Exception as error:
+        from sqlalchemy.exc import DBAPIError  # after the fact: it would cost every command its start
+
+        if not isinstance(error, DBAPIError):
+            raise
+        said = f"the database does not do it: {error.orig}".split("\n", 1)[0]
+        if "no such table" in said or 'relation "' in said:
+            said = "the database is not migrated: run `switchboard migrate` first"
+    click.echo(said, err=True)
+    return 1
 
 
 def configure_logging(settings: Settings) -> None:

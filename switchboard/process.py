@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import fcntl
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import structlog
 from aiohttp import web
@@ -89,6 +91,18 @@ async def running(
         log.info("started", form=settings.form, url=state.url or None, mail=state.mail_ports or None)
         yield state
         log.info("stopping")
+
+
+@contextlib.contextmanager
+def sole_user(directory: Path, purpose: str) -> Iterator[None]:
+    """Hold a directory for this process alone; the system lets go of it however the process ends. Raises OSError."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / f"{purpose}.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OSError(f"another {purpose} is running in {directory}") from error
+        yield
 
 
 async def _serve_web(

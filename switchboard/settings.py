@@ -4,7 +4,9 @@ Everything else (inboxes, teams, policies, flows) is data, edited by API and scr
 """
 
 import os
+import re
 import secrets
+import tomllib
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +22,8 @@ from pydantic_settings import (
 from typing_extensions import override
 
 from crm_core.services import AppSettings
+
+_DATABASE = re.compile(r"(postgres|postgresql|postgresql\+asyncpg|sqlite|sqlite\+aiosqlite)://")
 
 
 class SettingsError(Exception):
@@ -68,6 +72,13 @@ class Settings(BaseSettings):
     )
     inbound_keep_days: int = Field(90, ge=1)
     uvloop: bool = True
+
+    @field_validator("database_url")
+    @classmethod
+    def _known_database(cls, value: str | None) -> str | None:
+        if value and not _DATABASE.match(value):
+            raise ValueError("must begin with postgresql+asyncpg:// or sqlite+aiosqlite:///")
+        return value
 
     @field_validator("trusted_proxies", "webhook_private", mode="before")
     @classmethod
@@ -150,10 +161,17 @@ def program_version() -> str:
 
 def load(**overrides: Any) -> Settings:
     """Read the settings. Raises SettingsError with one line per wrong variable."""
+    path = os.environ.get("SWITCHBOARD_CONFIG")
     try:
+        if path:
+            # Read once more by the settings' own source, which passes over a file that is not there.
+            tomllib.loads(Path(path).read_text(encoding="utf-8"))
         return Settings(**{k: v for k, v in overrides.items() if v is not None})
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"SWITCHBOARD_CONFIG: {path}: {error}") from error
     except ValidationError as error:
         lines = [
-            f"SWITCHBOARD_{'_'.join(str(p) for p in e['loc']).upper()}: {e['msg']}" for e in error.errors()
+            f"SWITCHBOARD_{'_'.join(str(p) for p in e['loc']).upper()}: {e['msg'].removeprefix('Value error, ')}"
+            for e in error.errors()
         ]
         raise SettingsError("\n".join(lines)) from error

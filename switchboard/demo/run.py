@@ -25,7 +25,7 @@ from switchboard.demo.mail_relay import Relayed
 from switchboard.demo.organisation import NotADemo, Secrets
 from switchboard.demo.standins import StandIns, set_webhook, stand_ins
 from switchboard.demo.trials import Addresses, description, welcome
-from switchboard.process import Running, running, until_signalled
+from switchboard.process import Running, running, sole_user, until_signalled
 from switchboard.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -109,8 +109,16 @@ async def started(settings: Settings) -> AsyncIterator[Demo]:
     """Start everything; stop it at the end of the block.
 
     Raises:
-        OSError: an address is taken. NotADemo: the data directory holds something else.
+        OSError: an address or the directory is taken. NotADemo: the data directory holds something else.
     """
+    # Two would connect the same inboxes to stand-ins of their own, each away from the other's.
+    with sole_user(settings.data_dir, "demo"):
+        async with _started(settings) as demo:
+            yield demo
+
+
+@asynccontextmanager
+async def _started(settings: Settings) -> AsyncIterator[Demo]:
     free = settings.port == 0
     bound = _bind(settings.host, settings.port)
     try:
