@@ -29,7 +29,7 @@ async def read_body(request: web.Request, *, limit: int) -> bytes:
     """The whole body (after transfer and content decoding), at most `limit` bytes.
 
     Raises BodyTooLarge, BodyBroken (the encoding is not what was announced) and BodyTooSlow, each with what was read
-    so far in `head` (at most 64 kB) and in `size` how large it is at least, which is more than the head.
+    so far in `head` (at most 64 kB) and in `size` how large it is at least, which is more than the head; and BodyCut.
     """
     parts: list[bytes] = []
     size = 0
@@ -44,6 +44,8 @@ async def read_body(request: web.Request, *, limit: int) -> bytes:
                     raise BodyTooLarge(limit, _head(parts), max(size, announced or 0))
     except (ContentEncodingError, web.RequestPayloadError) as error:
         raise BodyBroken(_head(parts), size + 1) from error
+    except ConnectionError as error:
+        raise BodyCut from error
     except TimeoutError as error:
         raise BodyTooSlow(_head(parts), max(size + 1, announced or 0)) from error
     return b"".join(parts)
@@ -58,6 +60,13 @@ class BodyBroken(BadRequest):
         super().__init__("the body is not in the announced encoding")
         self.head = head
         self.size = size
+
+
+class BodyCut(BadRequest):
+    """The caller went away in the middle: nothing was acknowledged, so whoever means it sends it again."""
+
+    def __init__(self) -> None:
+        super().__init__("the connection ended before the body did")
 
 
 class BodyTooSlow(SwitchboardError):
