@@ -202,7 +202,10 @@ class Outbound:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SendResult:
-    """`state` is `sent` (accepted by the provider) or `delivered` where the channel knows more."""
+    """`state` is `sent` (accepted by the provider) or `delivered` where the channel knows more. `moved_to` is the
+    conversation's new key, if the provider said that it goes on elsewhere.
+    """
 
     external_ids: tuple[str, ...]
     state: str = "sent"
+    moved_to: str | None = None

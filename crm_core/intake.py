@@ -98,17 +98,24 @@ async def receive(
 async def _moved(uow: UnitOfWork, inbox: Mapping[str, Any], envelope: Envelope) -> IntakeResult:
     """A Telegram group became a supergroup: the thread goes on under its new id."""
     new_key = str(envelope.data.get("other_chat_id") or "")
+    if not await move_thread(uow, inbox["id"], envelope.conversation_key, new_key):
+        return IntakeResult(ignored="nothing to move")
+    return IntakeResult(details={"moved_to": new_key})
+
+
+async def move_thread(uow: UnitOfWork, inbox_id: int, key: str, new_key: str) -> bool:
+    """Let a thread go on under another key; False if there is another thread with it already."""
     taken = await uow.scalar(
-        select(conversation.c.id).where(conversation.c.inbox_id == inbox["id"], conversation.c.key == new_key)
+        select(conversation.c.id).where(conversation.c.inbox_id == inbox_id, conversation.c.key == new_key)
     )
     if not new_key or taken is not None:
-        return IntakeResult(ignored="nothing to move")
+        return False
     await uow.execute(
         update(conversation)
-        .where(conversation.c.inbox_id == inbox["id"], conversation.c.key == envelope.conversation_key)
+        .where(conversation.c.inbox_id == inbox_id, conversation.c.key == key)
         .values(key=new_key, address=new_key)
     )
-    return IntakeResult(details={"moved_to": new_key})
+    return True
 
 
 async def _said(

@@ -25,7 +25,7 @@ from channels.contract import (
     RecipientGone,
     Transient,
 )
-from crm_core import contacts, inbound_rows, messages
+from crm_core import contacts, inbound_rows, intake, messages
 from crm_core.clock import HOUR, MINUTE, SECOND
 from crm_core.db.uow import UnitOfWork, read_row
 from crm_core.envelope import Button, IdentityKind, Outbound, OutboundFile
@@ -111,6 +111,10 @@ async def deliver(services: Services, job: JobRow) -> None:
     else:
         async with services.db.transaction() as uow:
             await messages.set_state(uow, message_id, result.state, external_ids=result.external_ids)
+        if result.moved_to is not None:
+            # On its own: that it was sent must stay true whatever becomes of this.
+            async with services.db.transaction() as uow:
+                await intake.move_thread(uow, account["id"], thread["key"], result.moved_to)
 
 
 async def answer_press(services: Services, job: JobRow) -> None:

@@ -141,6 +141,7 @@ async def deliver(outbound: Outbound, account: Account, bots: Bots) -> SendResul
     `external_ids` (of result and error) are those of this try.
     """
     target = target_of(outbound)
+    aimed_at = target.chat_id
     parts = plan(outbound, target)
     bot = bots.get(account)
     ids: list[str] = []
@@ -155,7 +156,8 @@ async def deliver(outbound: Outbound, account: Account, bots: Bots) -> SendResul
             raise
         if message_id is not None:
             ids.append(message_ref(target.chat_id, message_id))
-    return SendResult(external_ids=tuple(ids))
+    moved_to = None if target.chat_id == aimed_at else str(target.chat_id)
+    return SendResult(external_ids=tuple(ids), moved_to=moved_to)
 
 
 async def _deliver_part(bot: Bot, target: Target, part: Part) -> tuple[Target, int | None]:
@@ -187,6 +189,8 @@ async def _deliver_part(bot: Bot, target: Target, part: Part) -> tuple[Target, i
         except Exception as error:
             raise _translate(error) from None
         else:
+            if not isinstance(message, Message):  # "ok" with nothing in it passes the library
+                raise OutcomeUnknown("Telegram's answer could not be read")
             return target, message.message_id
         if not repair or repair in repaired:
             raise failure

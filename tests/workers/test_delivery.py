@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from crm_core import inquiries, messages
 from crm_core.clock import MINUTE
 from crm_core.db.engine import Database
-from crm_core.schema import event, identity, inbound, inquiry, job, message
+from crm_core.schema import conversation, event, identity, inbound, inquiry, job, message
 from crm_core.services import Services
 from tests.conftest import MovableClock
 from tests.fakes.smtp_relay import SmtpRelay
@@ -128,6 +128,25 @@ async def test_a_crash_after_the_request_is_an_unknown_outcome(
     runner.start()
     assert (await settled(services.db, made["id"]))["state"] == "unknown"
     assert telegram["customer"].received == []
+
+
+async def test_a_group_that_became_a_supergroup_keeps_its_thread(
+    services: Services, telegram: dict[str, Any], bot_api: FakeTelegram
+) -> None:
+    bot_api.group(-1009, "New")
+    bot_api.group(-4001, "Old").migrated_to = -1009
+    async with services.db.transaction() as uow:
+        await uow.execute(update(conversation).values(key="-4001", address="-4001"))
+    await settled(services.db, (await reply(services.db, "хто тут?"))["id"])
+
+    async def moved() -> list[dict[str, Any]]:
+        return await rows(services.db, conversation, conversation.c.key == "-1009")
+
+    (thread,) = await until(moved)
+    assert thread["address"] == "-1009"
+    asked = len(bot_api.calls)
+    await settled(services.db, (await reply(services.db, "ще раз"))["id"])
+    assert [call[1]["chat_id"] for call in bot_api.calls[asked:] if call[0].lower() == "sendmessage"] == ["-1009"]
 
 
 async def test_a_note_goes_nowhere(services: Services, telegram: dict[str, Any]) -> None:

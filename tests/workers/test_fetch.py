@@ -70,4 +70,4 @@ async def test_what_runs_when_clicked_on_is_named_but_not_fetched(
     await bot_api.user(501, "Ірина").send_document(b"MZ", name="ticket.pdf.exe", mime="application/pdf")
     row = await fetched(services.db)
     assert (row["state"], row["error"], row["blob_key"]) == ("refused", "runs_on_click", None)
-    assert not [call for call in bot_api.calls if call[0] == "getfile"]
+    assert not [call for call in bot_api.calls if call[0].lower() == "getfile"]

@@ -185,6 +185,15 @@ async def test_a_group_that_became_a_supergroup_is_followed(line: Line, telegram
     result = await line.send("хто тут?", chat="-4001")
     assert [m.chat_id for m in telegram.sent] == [-1009]
     assert result.external_ids[0].startswith("-1009:")
+    assert result.moved_to == "-1009"
+
+
+async def test_an_empty_ok_leaves_the_fate_unknown(
+    line: Line, telegram: FakeTelegram, olena: FakeUser
+) -> None:
+    telegram.fail("sendMessage", body='{"ok": true, "result": null}')
+    with pytest.raises(OutcomeUnknown):
+        await line.send("x")
 
 
 async def test_429_says_how_long_to_wait(line: Line, telegram: FakeTelegram, olena: FakeUser) -> None:
