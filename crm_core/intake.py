@@ -132,6 +132,8 @@ async def _said(
     earlier = await _already(uow, inbox["id"], envelope.provider_message_id)
     if earlier is not None:
         return IntakeResult(message=earlier, duplicate=True)
+    if envelope.data.get("opens_nothing") and not await _find_thread(uow, inbox, envelope, conversation_id):
+        return IntakeResult(ignored=f"nobody asks for anything: {envelope.data['opens_nothing']}")
     person = await contacts.resolve(
         uow,
         envelope.sender.identities,
@@ -139,7 +141,10 @@ async def _said(
         locale=envelope.sender.locale,
         inbound_id=inbound_id,
     )
-    thread = await _thread(uow, inbox, envelope, person, conversation_id)
+    # Looked for only now: whoever won the race for the person may have made the thread by now.
+    thread = await _find_thread(uow, inbox, envelope, conversation_id)
+    if thread is None:
+        thread = await _new_thread(uow, inbox, envelope, person)
     album = envelope.data.get("media_group_id")
     if album:
         joined = await _join_album(uow, inbox, envelope, thread, str(album), stored)
@@ -211,14 +216,10 @@ _BY_REF = Prepared(
 )
 
 
-async def _thread(
-    uow: UnitOfWork,
-    inbox: Mapping[str, Any],
-    envelope: Envelope,
-    person: Mapping[str, Any],
-    conversation_id: int | None,
-) -> dict[str, Any]:
-    """The conversation this belongs to, strongest proof first (channels.md §2.5); made if there is none."""
+async def _find_thread(
+    uow: UnitOfWork, inbox: Mapping[str, Any], envelope: Envelope, conversation_id: int | None
+) -> dict[str, Any] | None:
+    """The conversation this belongs to, strongest proof first (channels.md §2.5); None if there is none."""
     if conversation_id is not None:
         row = await uow.row(
             select(conversation).where(
@@ -242,10 +243,14 @@ async def _thread(
                 row = await uow.find(conversation, found[external_id[:500]])
                 if row is not None:
                     return dict(row)
+    row = await uow.row(_BY_KEY, {"inbox": inbox["id"], "key_": envelope.conversation_key[:500]})
+    return dict(row) if row is not None else None
+
+
+async def _new_thread(
+    uow: UnitOfWork, inbox: Mapping[str, Any], envelope: Envelope, person: Mapping[str, Any]
+) -> dict[str, Any]:
     key = envelope.conversation_key[:500]
-    row = await uow.row(_BY_KEY, {"inbox": inbox["id"], "key_": key})
-    if row is not None:
-        return dict(row)
     language = (
         (envelope.sender.locale or person["locale"] or inbox["language"] or "en").split("-")[0].lower()[:10]
     )

@@ -199,7 +199,7 @@ async def take_in(
         )
         if booked is None:
             await _note_the_wish(uow, result, asked)
-    if result.ignored is not None and envelope.auto is Auto.BOUNCE:
+    if result.ignored is not None and (envelope.auto is Auto.BOUNCE or envelope.data.get("opens_nothing")):
         return f"!{result.ignored}"
     return "duplicate" if result.duplicate else result.ignored
 

@@ -99,6 +99,8 @@ def _envelopes(
         ),
     )
     body = _body(message, subject, warn)
+    if auto is Auto.HUMAN and body.calendar_method == "REPLY":
+        auto = Auto.AUTO_REPLY  # somebody pressed "accept" in a calendar; nobody waits for our answer
     base = Envelope(
         kind=Kind.MESSAGE,
         dedupe_key=item.dedupe_key,
@@ -247,6 +249,8 @@ def _data(message: Message, body: ReadBody, warn: Callable[[str], None]) -> dict
         data["withhold_acknowledgement"] = True
     if body.calendar_method:
         data["calendar_method"] = body.calendar_method
+        if body.calendar_method == "REPLY":
+            data["opens_nothing"] = "an answer to an invitation"
     return data
 
 

@@ -146,7 +146,9 @@ async def test_a_group_that_became_a_supergroup_keeps_its_thread(
     assert thread["address"] == "-1009"
     asked = len(bot_api.calls)
     await settled(services.db, (await reply(services.db, "ще раз"))["id"])
-    assert [call[1]["chat_id"] for call in bot_api.calls[asked:] if call[0].lower() == "sendmessage"] == ["-1009"]
+    assert [call[1]["chat_id"] for call in bot_api.calls[asked:] if call[0].lower() == "sendmessage"] == [
+        "-1009"
+    ]
 
 
 async def test_a_note_goes_nowhere(services: Services, telegram: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import text, update
 
 from channels.contract import RawItem
+from channels.email.items import make_item
 from crm_core import inbound_rows
 from crm_core.clock import HOUR, SECOND, from_iso
 from crm_core.db.engine import Database
@@ -235,3 +236,34 @@ async def test_a_failing_statement_does_not_write_what_the_customer_said_anywher
     await store(services.db, box["id"], an_update(1, "my card is 4111"))
     (failed,) = await until(lambda: rows(services.db, job, job.c.last_error.is_not(None)))
     assert "no_such_table" in failed["last_error"] and "4111" not in failed["last_error"]
+
+
+async def test_an_answer_to_an_invitation_is_no_ticket(services: Services, runner: LocalRunner) -> None:
+    """Into its thread it comes as a machine's word; without one it is set aside for people to see."""
+    box = await an_inbox(services.db, "email", address="a@b.example", config={"address": "a@b.example"})
+
+    def mail(number: int, more: str, body: str) -> RawItem:
+        raw = f"From: ann@customer.example\nTo: a@b.example\nMessage-ID: <{number}@x>\n{more}\n{body}"
+        return make_item(raw.encode(), received_at=number)
+
+    accepted = (
+        "Content-Type: text/calendar; method=REPLY\n",
+        "BEGIN:VCALENDAR\nMETHOD:REPLY\nEND:VCALENDAR\n",
+    )
+    await store(services.db, box["id"], mail(1, *accepted))
+    await store(services.db, box["id"], mail(2, "Subject: Trip\n", "May we meet?"))
+    await until(lambda: done(services.db))
+    await store(services.db, box["id"], mail(3, "In-Reply-To: <2@x>\n" + accepted[0], accepted[1]))
+    await until(lambda: done(services.db))
+    states = [(row["state"], row["error"]) for row in await rows(services.db, inbound)]
+    assert states == [
+        ("quarantined", "nobody asks for anything: an answer to an invitation"),
+        ("done", None),
+        ("done", None),
+    ]
+    assert [row["subject"] for row in await rows(services.db, inquiry)] == ["Trip"]
+    assert [(m["text"], m["automatic"]) for m in await rows(services.db, message)] == [
+        ("May we meet?", False),
+        ("", True),
+    ]
+    assert len(await rows(services.db, contact)) == 1
