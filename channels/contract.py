@@ -227,6 +227,10 @@ class Channel(ABC):
 
     spec: ClassVar[ChannelSpec]
 
+    def check(self, config: Mapping[str, Any]) -> dict[str, str]:
+        """What is wrong with values of a configuration, by key; an admin is told when he writes it. Pure."""
+        return {}
+
     def verify(self, request: RawRequest, inbox: InboxConfig) -> HttpAnswer | None:
         """Prove the sender from the raw bytes. Raises SignatureRefused.
 

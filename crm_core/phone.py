@@ -79,6 +79,11 @@ class PhoneNumber:
     raw: str
 
 
+def is_region(code: str) -> bool:
+    """Whether numbers can be read by this two-letter region."""
+    return code in phonenumbers.SUPPORTED_REGIONS
+
+
 def normalize(raw: str, region: str) -> PhoneNumber | None:
     """The number in `raw`, read as people in `region` (ISO 3166 letters, e.g. `UA`) write it, or None.
 

@@ -17,6 +17,8 @@ from crm_core.access import Actor
 from crm_core.db.uow import UnitOfWork
 from crm_core.errors import Invalid, NotFound
 from crm_core.events import EVERYONE, DomainEvent
+from crm_core.inboxes import mail_addresses
+from crm_core.phone import is_region
 from crm_core.schema import inbox, inbox_state, team
 from crm_core.services import AppSettings
 from crm_core.views import iso
@@ -201,7 +203,9 @@ async def create(call: Call, uow: UnitOfWork, body: InboxIn) -> Annotated[Data, 
             params={"errors": [{"loc": ["body", "channel"], "msg": "unknown"}]},
         )
     check_config(body.channel, body.config)
+    check_region(body.region)
     await _check_team(uow, body.team_id)
+    await _check_addresses(uow, {**body.model_dump(), "id": None})
     secret = body.secret or secrets.token_urlsafe(32)
     values = {**body.model_dump(), "key": secrets.token_urlsafe(18), "secret": secret, "created_at": uow.now}
     inbox_id = await uow.insert(inbox, values)
@@ -227,7 +231,9 @@ async def change(call: Call, uow: UnitOfWork, id: RowId, body: InboxChangeIn) ->
             k: row["config"].get(k) if v == HIDDEN else v for k, v in changes["config"].items()
         }
         check_config(row["channel"], changes["config"])
+    check_region(changes.get("region"))
     await _check_team(uow, changes.get("team_id"))
+    await _check_addresses(uow, {**row, **changes})
     if changes:
         await uow.execute(update(inbox).where(inbox.c.id == id).values(**changes))
         await _tell(call, uow, id, "inbox.updated")
@@ -248,9 +254,34 @@ async def _check_team(uow: UnitOfWork, team_id: int | None) -> None:
         raise Invalid("no such team", params={"errors": [{"loc": ["body", "team_id"], "msg": "unknown"}]})
 
 
+async def _check_addresses(uow: UnitOfWork, row: Mapping[str, Any]) -> None:
+    """A mail has one inbox: a second one with the same address would take it all from the first."""
+    if row["channel"] != "email" or not row["enabled"]:
+        return
+    wanted = set(mail_addresses(row))
+    for other in await uow.rows(select(inbox).where(inbox.c.channel == "email", inbox.c.enabled)):
+        both = wanted & set(mail_addresses(other))
+        if other["id"] != row["id"] and both:
+            raise Invalid(
+                f"{min(both)} is the address of the inbox {other['name']!r} already",
+                code="address_taken",
+                params={"errors": [{"loc": ["body", "config", "address"], "msg": "taken"}]},
+            )
+
+
+def check_region(region: str | None) -> None:
+    """Numbers without a country code are read by it. Raises Invalid."""
+    if region is not None and not is_region(region):
+        raise Invalid(
+            "no such region",
+            params={"errors": [{"loc": ["body", "region"], "msg": "no country with telephones"}]},
+        )
+
+
 def check_config(channel: str, config: Mapping[str, Any]) -> None:
-    """The keys the channel declares: required ones are there, unknown ones are not. Raises Invalid."""
-    declared = get_channel(channel).spec.config_keys
+    """The keys the channel declares: required ones are there, unknown ones are not, values fit. Raises Invalid."""
+    adapter = get_channel(channel)
+    declared = adapter.spec.config_keys
     known = {key.rstrip("?") for key in declared} | _COMMON
     errors = [
         {"loc": ["body", "config", key], "msg": f"unknown; known are {', '.join(sorted(known))}"}
@@ -260,6 +291,12 @@ def check_config(channel: str, config: Mapping[str, Any]) -> None:
         {"loc": ["body", "config", key], "msg": f"needed: {text}"}
         for key, text in declared.items()
         if not key.endswith("?") and config.get(key) in (None, "")
+    ]
+    named = {error["loc"][-1] for error in errors}
+    errors += [
+        {"loc": ["body", "config", key], "msg": text}
+        for key, text in adapter.check(config).items()
+        if key not in named
     ]
     if errors:
         raise Invalid("the configuration does not fit this channel", params={"errors": errors})

@@ -8,6 +8,7 @@ import asyncio
 import base64
 import hashlib
 import hmac
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from typing_extensions import override
@@ -74,6 +75,19 @@ class EmailChannel(Channel):
         offer_channel="async",
         rate_per_key={"account": 5.0},
     )
+
+    @override
+    def check(self, config: Mapping[str, Any]) -> dict[str, str]:
+        wrong = {}
+        if not normal_address(str(config.get("address") or "")):
+            wrong["address"] = "must be an email address"
+        for side in ("smtp", "imap"):
+            port, tls = config.get(f"{side}_port"), config.get(f"{side}_tls")
+            if port not in (None, "") and not (str(port).isdecimal() and 0 < int(str(port)) < 65536):
+                wrong[f"{side}_port"] = "must be a port, 1 to 65535"
+            if tls not in (None, "", "none", "starttls", "tls"):
+                wrong[f"{side}_tls"] = "must be none, starttls or tls"
+        return wrong
 
     @override
     def verify(self, request: RawRequest, inbox: InboxConfig) -> HttpAnswer | None:

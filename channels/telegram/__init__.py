@@ -62,6 +62,10 @@ class TelegramChannel(Channel):
         self._bots: Bots | None = None
 
     @override
+    def check(self, config: Mapping[str, Any]) -> dict[str, str]:
+        return {} if config.get("mode") in ("webhook", "polling") else {"mode": "must be webhook or polling"}
+
+    @override
     def verify(self, request: RawRequest, inbox: InboxConfig) -> HttpAnswer | None:
         if not inbox.secret:
             raise SignatureRefused("the inbox has no secret to compare with")

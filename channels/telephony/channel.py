@@ -3,6 +3,7 @@
 Owns choosing the vendor and the channel's spec. The dialects are in the modules beside it.
 """
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from typing_extensions import override
@@ -72,6 +73,13 @@ class TelephonyChannel(Channel):
         replies=False,
         offer_channel="voice",
     )
+
+    @override
+    def check(self, config: Mapping[str, Any]) -> dict[str, str]:
+        name = wire.text(config.get("vendor")) or ""
+        if name not in _VENDORS:
+            return {"vendor": f"must be one of {', '.join(_VENDORS)}"}
+        return {key: f"{name} cannot work without it" for key in _NEEDS[name] if not config.get(key)}
 
     @override
     def verify(self, request: RawRequest, inbox: InboxConfig) -> HttpAnswer | None:

@@ -219,8 +219,36 @@ async def test_admins_manage_people_and_accounts_and_secrets_stay_inside(live: D
         {"channel": "pigeon", "name": "x"},
         {"channel": "telegram", "name": "x"},
         {"channel": "telegram", "name": "x", "config": {"token": "1", "mode": "webhook", "typo": 1}},
+        {"channel": "telegram", "name": "x", "config": {"token": "1", "mode": "pigeon"}},
+        {"channel": "telephony", "name": "x", "config": {"vendor": "acme"}},
+        {"channel": "telephony", "name": "x", "config": {"vendor": "twilio", "account_sid": "AC1"}},
+        {"channel": "email", "name": "x", "config": {"address": "no address"}},
+        {"channel": "email", "name": "x", "config": {"address": "a@b.example", "smtp_port": 99999}},
+        {"channel": "email", "name": "x", "config": {"address": "a@b.example", "imap_tls": "maybe"}},
+        {"channel": "form", "name": "x", "region": "ZZ"},
     ):
-        await call(live, "ada", "POST", "/inboxes", 422, json=bad)
+        problem = await call(live, "ada", "POST", "/inboxes", 422, json=bad)
+        assert problem["errors"]
+
+
+async def test_a_mail_address_has_one_inbox(live: Desk):
+    """A second one would take the first one's mail."""
+    mail = {"channel": "email", "name": "Support", "config": {"address": "Help@desk.example"}}
+    first = await call(live, "ada", "POST", "/inboxes", 201, json=mail)
+    other = {"address": "sales@desk.example", "aliases": "help@desk.example"}
+    problem = await call(
+        live, "ada", "POST", "/inboxes", 422, json={"channel": "email", "name": "Sales", "config": other}
+    )
+    assert problem["code"] == "address_taken" and "'Support'" in problem["detail"]
+    alone = {"address": "sales@desk.example"}
+    second = await call(
+        live, "ada", "POST", "/inboxes", 201, json={"channel": "email", "name": "Sales", "config": alone}
+    )
+    await call(live, "ada", "PATCH", f"/inboxes/{second['id']}", 422, json={"config": other})
+    await call(live, "ada", "PATCH", f"/inboxes/{first['id']}", json={"config": mail["config"], "name": "S"})
+    await call(live, "ada", "PATCH", f"/inboxes/{first['id']}", json={"enabled": False})
+    await call(live, "ada", "PATCH", f"/inboxes/{second['id']}", json={"config": other})
+    await call(live, "ada", "PATCH", f"/inboxes/{first['id']}", 422, json={"enabled": True})
 
 
 async def test_what_an_agent_can_and_may_have_is_set_and_shown(live: Desk):
