@@ -5,7 +5,7 @@ here judges.
 """
 
 from routing.business_time import Calendar
-from routing.sla.clock import Clock
+from routing.sla.clock import ONCE_METRICS, Clock
 
 #: Of a ticket that paused more often it is only approximately known when a later target was used up.
 KEPT = 32
@@ -16,6 +16,14 @@ def with_run(clock: Clock, at: int) -> tuple[int, ...]:
     if clock.running_since is None:
         return clock.runs
     return (*clock.runs, clock.running_since, at)[-2 * KEPT :]
+
+
+def at_end(clock: Clock, at: int) -> tuple[int, ...]:
+    """What is kept of a clock that ends at `at`. Only those that may be reopened need the last run; the one run of a
+    clock that never paused is known without.
+    """
+    paused = bool(clock.runs) or clock.running_since != clock.activated_at
+    return with_run(clock, at) if paused and clock.metric in ONCE_METRICS else clock.runs
 
 
 def only_run(clock: Clock) -> tuple[int, ...]:

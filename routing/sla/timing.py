@@ -12,7 +12,7 @@ from typing import Any
 from crm_core.clock import SECOND
 from routing.business_time import ALWAYS_OPEN, Calendar
 from routing.sla import runs
-from routing.sla.clock import ONCE_METRICS, Clock, ClockState, EventKind, Metric, SlaEvent
+from routing.sla.clock import Clock, ClockState, EventKind, Metric, SlaEvent
 from routing.sla.policy import Rulebook, Target, Terms
 from routing.sla.steps import Step
 
@@ -458,8 +458,7 @@ def _rebased(clock: Clock, at: int, rules: Rulebook) -> Clock:
 def _ended(clock: Clock, at: int, rules: Rulebook) -> Clock:
     clock = replace(
         _accrue(clock, at, rules),
-        # Only those that may be reopened need the last one, and those that never paused have only that.
-        runs=runs.with_run(clock, at) if clock.runs and clock.metric in ONCE_METRICS else clock.runs,
+        runs=runs.at_end(clock, at),
         running_since=None,
         paused_ms=paused_total_ms(clock, at),
         paused_since=None,

@@ -273,6 +273,24 @@ STORIES = [
             sees("12:30", clock("total_resolution", "active", "07:00", 150, "breached", breached_at="10:30", due_first="07:30")),
         ],
     ),
+    story(
+        "the same of a ticket that was pending from the beginning",
+        promise(requester_wait=600),
+        [
+            event("07:00", "create", status="pending"), event("08:00", "status", to="open"),
+            event("09:00", "status", to="solved"), event("10:00", "customer"),
+            event("10:30", "policy", targets=promise(requester_wait=30)),
+        ],
+        [
+            sees(
+                "10:40",
+                clock(
+                    "requester_wait", "active", "07:00", 100, "breached", paused_min=60, breached_at="10:30",
+                    due_first="08:30",
+                ),
+            )
+        ],
+    ),
 ]  # fmt: skip
 
 
