@@ -1,7 +1,7 @@
 """Telephone calls."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from sqlalchemy import or_, select
@@ -12,12 +12,38 @@ from api.layer.paging import cut, page_of
 from api.layer.routes import Call, Data, Routes
 from api.resources.inquiry_shapes import RefOut
 from crm_core.access import Actor, readable_inquiries
+from crm_core.call_state import from_json
 from crm_core.errors import NotFound
 from crm_core.schema import agent, contact, inquiry
 from crm_core.schema import call as call_table
-from crm_core.views import call_view
+from crm_core.views import call_view, iso
 
 routes = Routes("calls")
+
+_AS_KEPT = (
+    "leg_id", "parent_leg_id", "agent", "agent_ext", "queue", "number", "state", "held", "transferred", "cause",
+    "disposition", "talk_sec",
+)  # fmt: skip
+_INSTANTS = ("started_at", "ringing_at", "answered_at", "ended_at")
+
+
+class LegOut(Out):
+    leg_id: str
+    parent_leg_id: str | None
+    agent: Annotated[bool, Field(description="one of our people's, not the customer's")]
+    agent_ext: str | None
+    queue: str | None
+    number: str | None
+    state: Literal["initiated", "ringing", "answered", "ended"]
+    held: bool
+    transferred: bool
+    started_at: InstantOut | None
+    ringing_at: InstantOut | None
+    answered_at: InstantOut | None
+    ended_at: InstantOut | None
+    cause: str | None
+    disposition: str | None
+    talk_sec: int | None
 
 
 class CallOut(Out):
@@ -37,7 +63,7 @@ class CallOut(Out):
     conversation_id: int | None
     agent_id: int | None
     agent: RefOut | None
-    legs: list[dict[str, Any]]
+    legs: list[LegOut]
 
 
 class CallsQuery(PageQuery):
@@ -71,9 +97,15 @@ async def _show(conn: AsyncConnection, rows: Sequence[Mapping[Any, Any]]) -> lis
 
 
 def _legs(data: Mapping[str, Any]) -> list[Data]:
-    """The legs of the folded state, as a list."""
-    legs = (data.get("state") or {}).get("legs") or {}
-    return [dict(leg) for leg in (legs.values() if isinstance(legs, dict) else legs)]
+    """The legs of the folded state, without the fold's own marks."""
+    legs = from_json(data["state"]).legs if data.get("state") else ()
+    return [
+        {
+            **{name: getattr(leg, name) for name in _AS_KEPT},
+            **{name: iso(getattr(leg, name)) for name in _INSTANTS},
+        }
+        for leg in legs
+    ]
 
 
 async def _names(conn: AsyncConnection, table: Any, ids: Sequence[int | None]) -> dict[int | None, Data]:

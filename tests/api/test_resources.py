@@ -8,9 +8,11 @@ import aiohttp
 import pytest
 from sqlalchemy import func, select
 
-from crm_core import messages
+from api.resources.calls import LegOut
+from crm_core import calls, messages
 from crm_core.db.engine import Database
-from crm_core.schema import agent_skill, event, inbound, job
+from crm_core.envelope import CallEvent, Envelope, Kind, Sender
+from crm_core.schema import agent_skill, event, inbound, inbox, job
 from routing import listeners as routing_listeners
 from tests.api.conftest import Desk
 from tests.api.test_inquiries import write
@@ -229,6 +231,33 @@ async def test_admins_manage_people_and_accounts_and_secrets_stay_inside(live: D
     ):
         problem = await call(live, "ada", "POST", "/inboxes", 422, json=bad)
         assert problem["errors"]
+
+
+async def test_a_call_is_shown_with_its_legs_in_words_and_instants(live: Desk):
+    box = await live.add_inbox("pbx", "telephony", config={"vendor": "generic"})
+    async with live.db.transaction() as uow:
+        account = await uow.find(inbox, box)
+        for leg_id, state, at in (
+            ("c1", "ringing", 1_000),
+            ("a1", "answered", 3_500),
+            ("a1", "ended", 9_000),
+        ):
+            event = CallEvent(
+                call_id="c1", leg_id=leg_id, state=state, from_number="+380501112233", agent_ext="101",
+                agent_leg=leg_id == "a1",
+            )  # fmt: skip
+            envelope = Envelope(
+                kind=Kind.CALL, dedupe_key=f"{leg_id}{state}", conversation_key="c1", sender=Sender(),
+                occurred_at=1_700_000_000_000 + at, call=event,
+            )  # fmt: skip
+            row = await calls.take(uow, account, envelope)
+    shown = await call(live, "ada", "GET", f"/calls/{row['id']}")
+    agent_leg, own_leg = shown["legs"]
+    assert (own_leg["leg_id"], own_leg["agent"], own_leg["state"]) == ("c1", False, "ringing")
+    assert own_leg["ringing_at"] == "2023-11-14T22:13:21.000Z"
+    assert (agent_leg["leg_id"], agent_leg["agent"], agent_leg["state"]) == ("a1", True, "ended")
+    assert agent_leg["answered_at"] == "2023-11-14T22:13:23.500Z"
+    assert set(agent_leg) == set(own_leg) == set(LegOut.model_fields)
 
 
 async def test_a_mail_address_has_one_inbox(live: Desk):
