@@ -41,6 +41,7 @@ RESOLUTION_VARIANTS = {
 }
 BACKLOG_VARIANTS = {
     "unit": "an open request, as of made_at; begin, end and bucket do not apply",
+    "breached": "of the open ones: with a live promise of any kind that is broken now",
     "age_s": "made_at - beginning of its requester_wait, calendar time; percentiles by linear interpolation",
     "attribution": "present team, agent, channel and priority",
 }
@@ -162,6 +163,12 @@ async def _breached_open(conn: AsyncConnection, question: Question) -> int:
     return sum(question.wants(_facts(dict(row))) for row in (await conn.execute(statement)).mappings())
 
 
+async def _broken_requests(conn: AsyncConnection) -> set[int]:
+    """Requests with a broken live promise. The wait of the customer itself hardly ever has a target to break."""
+    statement = select(sla_clock.c.inquiry_id).where(_live(), sla_clock.c.breached_at.is_not(None))
+    return set((await conn.execute(statement)).scalars())
+
+
 def _live() -> ColumnElement[bool]:
     # In literals, as in the predicates of the indexes.
     return sla_clock.c.state.in_([literal_column(f"'{state}'") for state in store.LIVE])
@@ -277,12 +284,13 @@ class Ages:
 
 async def backlog(conn: AsyncConnection, question: Question, now: int) -> dict[str, Any]:
     table = Table.of(question, Ages)
+    broken = await _broken_requests(conn)
     waits = sla_clock.c.metric == literal_column("'requester_wait'")
     behind = (0, 0)
     while True:
         statement = (
             select(
-                sla_clock.c.activated_at, sla_clock.c.id, sla_clock.c.breached_at, sla_clock.c.metric,
+                sla_clock.c.activated_at, sla_clock.c.id, sla_clock.c.inquiry_id, sla_clock.c.metric,
                 inquiry.c.team_id, inquiry.c.assignee_id.label("agent_id"), inquiry.c.channel,
                 inquiry.c.priority,
             )
@@ -297,7 +305,7 @@ async def backlog(conn: AsyncConnection, question: Question, now: int) -> dict[s
             if question.wants(facts):
                 for cell in (table.total, table.cell(0, facts)):
                     cell.ages.append(max(0, now - row["activated_at"]))
-                    cell.breached += row["breached_at"] is not None
+                    cell.breached += row["inquiry_id"] in broken
         if len(rows) < _PAGE:
             return await answer(conn, "backlog", table, BACKLOG_VARIANTS, now)
         behind = (rows[-1]["activated_at"], rows[-1]["id"])

@@ -119,6 +119,21 @@ async def test_the_age_of_what_is_open(office: Office) -> None:
     assert [r["channel"] for r in shown["rows"]] == ["email"]
 
 
+async def test_what_is_open_and_broken_whichever_promise_it_is(office: Office) -> None:
+    await office.promise({"first_reply": 60, "next_reply": 60})
+    late, answered, kept = [await opened(office, 0, user=u) for u in ("a", "b", "c")]
+    await office.agent(30, kept)
+    office.move(61)
+    await sweep(office.db)
+    shown = await report(office, reports_promises.backlog, ask(by=("team",)))
+    assert (shown["total"]["open"], shown["total"]["breached"]) == (3, 2)
+    assert [r["breached"] for r in shown["rows"]] == [2]
+    # The broken reply has come: nothing of it is broken any more.
+    await office.agent(90, answered)
+    assert (await report(office, reports_promises.backlog, ask()))["total"]["breached"] == 1
+    assert late
+
+
 async def test_service_levels_of_chats_with_their_variants(db: Database, clock: Any) -> None:
     office = await Office.open(db, clock, channel="webchat")
     waits = {"a": 10, "b": 15, "c": 50}
