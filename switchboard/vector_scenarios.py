@@ -25,7 +25,12 @@ from routing.sla import (
     fire,
     paused_total_ms,
 )
-from routing.sla.machine import Created, MessageWritten, StatusChanged, TermsChanged
+from routing.sla.ticket_events import (
+    Created,
+    MessageWritten,
+    StatusChanged,
+    TermsChanged,
+)
 from switchboard.vector_fields import PROSE, Pair, iso, known_fields, same
 
 

@@ -6,7 +6,9 @@ from crm_core.db.uow import UnitOfWork
 from crm_core.schema import inquiry
 from routing import items
 from routing.callbacks import rows, slots
-from routing.sla.machine import PauseSet
+from routing.sla.ticket_events import (
+    PauseSet,
+)
 from routing.sla.translate import Happening
 
 #: nothing of time is left to happen to it

@@ -11,8 +11,12 @@ from routing.sla.clock import (
     TicketFacts,
 )
 from routing.sla.errors import SlaConfigError, UnknownRuleError
-from routing.sla.machine import Author, Outcome, TicketEvent, apply, replay
+from routing.sla.machine import Outcome, apply, replay
 from routing.sla.policy import Policy, Rulebook, Target, Terms, fields_watched, select_policy
+from routing.sla.ticket_events import (
+    Author,
+    TicketEvent,
+)
 from routing.sla.timing import elapsed_ms, fire, paused_total_ms, recalendar, retarget
 
 __all__ = [

@@ -16,17 +16,17 @@ from crm_core.schema import inquiry
 from routing.sla import book as books
 from routing.sla import record, remeasure, store, timing, translate
 from routing.sla.clock import REPLY_METRICS, Clock, ClockState, SlaEvent, Status, TicketClocks
-from routing.sla.machine import (
+from routing.sla.machine import apply
+from routing.sla.policy import Rulebook, Terms
+from routing.sla.record import Entry, Progress
+from routing.sla.ticket_events import (
     Author,
     CalendarEdited,
     Created,
     MergeReceived,
     TermsChanged,
     TicketEvent,
-    apply,
 )
-from routing.sla.policy import Rulebook, Terms
-from routing.sla.record import Entry, Progress
 from routing.sla.translate import Happening
 
 #: inquiries of one contact that are looked at when the contact becomes a VIP

@@ -11,7 +11,8 @@ from typing import Any
 from crm_core.call_state import CallChange, Change
 from crm_core.events import DomainEvent
 from routing.sla.clock import Status
-from routing.sla.machine import (
+from routing.sla.policy import CALLBACK, SNOOZE
+from routing.sla.ticket_events import (
     Abandoned,
     Author,
     Connected,
@@ -27,7 +28,6 @@ from routing.sla.machine import (
     StatusChanged,
     TicketEvent,
 )
-from routing.sla.policy import CALLBACK, SNOOZE
 
 #: delivery states in which the channel has accepted a message
 ACCEPTED = frozenset({"sent", "delivered", "read"})

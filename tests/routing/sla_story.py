@@ -20,7 +20,11 @@ from routing.sla import (
     apply,
     fire,
 )
-from routing.sla.machine import Created, MessageWritten, StatusChanged
+from routing.sla.ticket_events import (
+    Created,
+    MessageWritten,
+    StatusChanged,
+)
 
 OFFICE = Calendar.from_spec(
     {

@@ -10,8 +10,10 @@ from routing.business_time import Calendar
 from routing.sla import Rulebook, TicketClocks, apply, elapsed_ms, fire
 from routing.sla.clock import EventKind
 from routing.sla.ledger_cut import RAN, cut, prove
-from routing.sla.machine import CalendarEdited
 from routing.sla.policy import Policy
+from routing.sla.ticket_events import (
+    CalendarEdited,
+)
 from tests.routing.sla_story import OFFICE, T0, policy
 from tests.routing.test_sla_replay import BOTH, gaps, history, more
 

@@ -6,7 +6,7 @@ import pytest
 from crm_core.clock import DAY, HOUR, MINUTE, SECOND, from_iso
 from routing.business_time import Calendar
 from routing.sla import Author, Rulebook, Terms, TicketClocks, UnknownRuleError, apply, elapsed_ms, fire
-from routing.sla.machine import (
+from routing.sla.ticket_events import (
     Abandoned,
     CalendarEdited,
     Connected,

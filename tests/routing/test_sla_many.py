@@ -25,7 +25,7 @@ from routing.sla import (
 )
 from routing.sla.clock import ClockState, EventKind, SlaEvent
 from routing.sla.ledger_cut import cut, prove
-from routing.sla.machine import (
+from routing.sla.ticket_events import (
     Abandoned,
     CalendarEdited,
     Connected,

@@ -23,7 +23,7 @@ from routing.sla import (
     paused_total_ms,
     replay,
 )
-from routing.sla.machine import (
+from routing.sla.ticket_events import (
     Created,
     Discarded,
     MergeReceived,
