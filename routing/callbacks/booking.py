@@ -50,7 +50,7 @@ async def book(
 
     Args:
         raw_phone: as written; None takes the contact's own number.
-        window_start: ms; None is "as soon as it is a decent hour".
+        window_start: ms; None is "as soon as it is a decent hour for him at which the team works".
         asked_for: the time is the customer's explicit wish and stands even at an odd hour.
         mode: preview, agent_first or customer_first; None is the team's.
         confirm: whether the customer is to be told; not if the caller tells him.
@@ -67,9 +67,16 @@ async def book(
     zones = zones_of(
         number, contact_zone=timezone or contact["timezone"], default_zone=await rows.default_zone(uow)
     )
-    start, end, explicit = _window(uow.now, window_start, window_end, zones)
-    due_at = start if explicit and asked_for else next_decent(start, zones, any_day=True)
     owning = team_id or (inquiry["team_id"] if inquiry else None)
+    slot_team = owning or await default_team(uow)
+    explicit = window_start is not None
+    if window_start is None:
+        decent = next_decent(uow.now, zones, any_day=True)
+        start = await rows.team_works(uow, slot_team, zones, decent, any_day=True)
+        end = start + DEFAULT_WINDOW_MS
+    else:
+        start, end = _window(uow.now, window_start, window_end)
+    due_at = start if explicit and asked_for else next_decent(start, zones, any_day=True)
     settings = await rows.settings(uow, owning)
     end = max(end, due_at + settings.tolerance_ms)
     known = await _open_promise(uow, contact["id"], number, dedupe)
@@ -86,7 +93,6 @@ async def book(
         )
         await rows.tell(uow, "updated", moved, actor=created_by, moved=True, confirm=confirm)
         return moved
-    slot_team = owning or await default_team(uow)
     values: dict[str, Any] = {
         "contact_id": contact["id"],
         "inquiry_id": inquiry["id"] if inquiry else None,
@@ -223,9 +229,8 @@ async def reschedule(
     if row["state"] == "dialling":
         raise Conflict("it is being dialled at this moment", code="callback_dialling")
     if window_start is not None or window_end is not None:
-        zones = await rows.zones(uow, row)
-        start, end, _explicit = _window(
-            uow.now, window_start if window_start is not None else row["window_start"], window_end, zones
+        start, end = _window(
+            uow.now, window_start if window_start is not None else row["window_start"], window_end
         )
         row = await _move(
             uow,
@@ -367,11 +372,7 @@ def callable_number(raw: str | None, region: str) -> str:
     return found.e164
 
 
-def _window(now: int, start: int | None, end: int | None, zones: Zones) -> tuple[int, int, bool]:
-    """(start, end, whether the customer named the time)."""
-    if start is None:
-        begin = next_decent(now, zones, any_day=True)
-        return begin, begin + DEFAULT_WINDOW_MS, False
+def _window(now: int, start: int, end: int | None) -> tuple[int, int]:
     if start < now - MINUTE and (end is None or end <= now):
         raise Invalid("the time is over already", code="bad_window")
     if start > now + _MAX_AHEAD_MS:
@@ -381,7 +382,7 @@ def _window(now: int, start: int | None, end: int | None, zones: Zones) -> tuple
     begin = max(start, now)
     if end is not None and end - begin > _MAX_WINDOW_MS:
         raise Invalid("a window is at most a day long", code="bad_window")
-    return begin, end if end is not None else begin + DEFAULT_WINDOW_MS, True
+    return begin, end if end is not None else begin + DEFAULT_WINDOW_MS
 
 
 def _local_instant(text: str, zones: Zones, now: int) -> int | None:

@@ -107,13 +107,19 @@ async def decent(uow: UnitOfWork, row: Mapping[str, Any], at: int) -> int:
 
 
 async def workable(uow: UnitOfWork, row: Mapping[str, Any], at: int) -> int:
+    """`team_works` for a promise that was tried already."""
+    return await team_works(uow, row["team_id"], await zones(uow, row), at)
+
+
+async def team_works(
+    uow: UnitOfWork, team_id: int | None, where: Zones, at: int, *, any_day: bool = False
+) -> int:
     """`at`, or the next instant when it is a decent hour for the customer and the team works as well. If they never
     meet within a few tries, the customer's hour counts: somebody may be there all the same, or a supervisor decides.
     """
-    team_ = await store.team_context(uow.conn, row["team_id"])
+    team_ = await store.team_context(uow.conn, team_id)
     if team_.calendar is None or team_.settings.after_hours != "park":
         return at
-    where = await zones(uow, row)
     moment = at
     for _ in range(8):
         if team_.calendar.is_open(moment):
@@ -121,7 +127,7 @@ async def workable(uow: UnitOfWork, row: Mapping[str, Any], at: int) -> int:
         opening = team_.calendar.next_open(moment)
         if opening is None:
             break
-        moment = next_decent(opening, where)
+        moment = next_decent(opening, where, any_day=any_day)
     return at
 
 

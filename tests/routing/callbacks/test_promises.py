@@ -9,7 +9,7 @@ from crm_core.db.engine import Database
 from crm_core.errors import Conflict, Invalid
 from crm_core.schema import job
 from routing import callbacks
-from routing.schema import callback_attempt, work_item
+from routing.schema import calendar, callback_attempt, work_item
 from tests.conftest import MovableClock
 from tests.routing.callbacks import office
 from tests.routing.callbacks.office import MONDAY_NOON, PHONE, a_pbx, booked, kinds, now_is, somebody_accepts
@@ -204,6 +204,28 @@ async def test_a_wish_without_a_time_waits_for_a_decent_hour(db: Database, clock
     clock.set(from_iso("2026-11-23T02:00:00Z"))
     made = await booked(db, window_start=None)
     assert made["due_at"] == from_iso("2026-11-23T07:00:00Z")
+
+
+@pytest.mark.parametrize(
+    ("after_hours", "due"), [("park", "2026-11-23T07:30:00Z"), ("ignore", "2026-11-22T12:00:00Z")]
+)
+async def test_a_wish_without_a_time_waits_for_the_team_to_work(
+    db: Database, clock: MovableClock, after_hours: str, due: str
+) -> None:
+    """Asked on a Sunday: promised at once it would only be escalated an hour later."""
+    clock.set(from_iso("2026-11-22T12:00:00Z"))
+    week = {day: [["09:30", "18:00"]] for day in ("mon", "tue", "wed", "thu", "fri")}
+    async with db.transaction() as uow:
+        spec = {"tz": "Europe/Kyiv", "week": week}
+        hours = await uow.insert(
+            calendar, {"name": "Office", "spec": spec, "version": 1, "updated_at": uow.now}
+        )
+    team_id = await a_team(db, calendar_id=hours, settings={"after_hours": after_hours})
+    made = await booked(db, team_id=team_id, window_start=None)
+    assert made["due_at"] == made["window_start"] == from_iso(due)
+    # Asked for by name, a time stands whoever works then.
+    moved = await booked(db, team_id=team_id, window_start=from_iso("2026-11-22T18:00:00Z"))
+    assert moved["due_at"] == from_iso("2026-11-22T18:00:00Z")
 
 
 async def test_an_unknown_zone_and_a_window_of_a_year_are_refused(db: Database) -> None:
