@@ -15,11 +15,13 @@ from typing import Any
 os.environ.setdefault("dramatiq_worker_timeout", "100")
 
 import dramatiq
+import redis
 import structlog
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.middleware import AgeLimit, Callbacks, ShutdownNotifications, TimeLimit
 
 from crm_core import job_table
+from crm_core.infra.redis import thread_client
 from crm_core.jobs import JobRegistry, JobRow
 from crm_core.ports.hints import JOBS
 from crm_core.services import Services
@@ -33,6 +35,8 @@ _POLL_S = 0.5
 _MAX_OUT = 512
 _BATCH = 64
 _QUEUE = "switchboard"
+#: so long after Redis was found away each worker does only what it has room for
+_ALONE_S = 5.0
 
 
 class ScaledRunner:
@@ -50,8 +54,10 @@ class ScaledRunner:
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._own: set[asyncio.Task[None]] = set()
+        #: instant of the loop; Redis was away, and until then nothing is passed on
+        self._alone_until = 0.0
         self._broker: dramatiq.Broker = RedisBroker(  # type: ignore[no-untyped-call]
-            url=redis_url,
+            client=thread_client(redis_url),
             middleware=[AgeLimit(), ShutdownNotifications(), TimeLimit(time_limit=180_000), Callbacks()],
         )
         declare: Any = dramatiq.actor(actor_name="switchboard.job", queue_name=_QUEUE, broker=self._broker)
@@ -132,14 +138,26 @@ class ScaledRunner:
                 task.add_done_callback(self._own.discard)
             if len(rows) < room:
                 return False
+        if self._loop.time() < self._alone_until:
+            return False
         async with self._services.db.reading() as conn:
             wanted = min(_BATCH, _MAX_OUT - await job_table.leased(conn, at_most=_MAX_OUT))
         if wanted <= 0:
             return False
         rows = await self._claim(wanted)
         if rows:
-            await asyncio.to_thread(self._send, [(r.id, r.lease_token) for r in rows])
+            await self._pass_on(rows)
         return len(rows) == wanted
+
+    async def _pass_on(self, rows: list[JobRow]) -> None:
+        try:
+            await asyncio.to_thread(self._send, [(r.id, r.lease_token) for r in rows])
+        except redis.RedisError as error:
+            # Nobody hears of them: whoever has room next takes them, not who finds their leases run out.
+            log.warning("jobs_not_passed_on", jobs=len(rows), error=str(error))
+            self._alone_until = self._loop.time() + _ALONE_S
+            async with self._services.db.transaction() as uow:
+                await job_table.release_unstarted(uow, rows)
 
     async def _claim(self, limit: int) -> list[JobRow]:
         async with self._services.db.transaction() as uow:

@@ -4,11 +4,13 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
+import redis
 import structlog
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialBackoff
+from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry as ThreadRetry
 
 log = structlog.get_logger(__name__)
 
@@ -19,6 +21,13 @@ def command_client(url: str) -> Redis:
     """For short commands: gives up fast, so that a lost Redis delays nobody."""
     return Redis.from_url(
         url, socket_timeout=2, socket_connect_timeout=2, retry=Retry(ExponentialBackoff(), 1)
+    )
+
+
+def thread_client(url: str) -> redis.Redis:
+    """For threads that ask again by themselves: says at once that Redis is away."""
+    return redis.Redis.from_url(
+        url, socket_timeout=10, socket_connect_timeout=2, retry=ThreadRetry(NoBackoff(), 0)
     )
 
 

@@ -234,14 +234,19 @@ async def test_while_redis_is_away_a_worker_does_what_it_has_room_for(db: Databa
     redis = RedisServer().start()
     try:
         async with services_for(db, tmp_path) as services:
-            runner = scaled.ScaledRunner(services, registry, redis_url=redis.url, threads=2)
+            runner = scaled.ScaledRunner(services, registry, redis_url=redis.url, threads=1)
             await runner.start()
             redis.stop()
-            for n in range(6):
-                async with db.transaction() as uow:
-                    uow.enqueue(NewJob(name="test.note", args={"list": "l", "n": n}, lane="l", order_key=n))
-            await until(lambda: _none(db), timeout=60)
-            await runner.stop()
+            try:
+                for n in range(12):
+                    job_ = NewJob(
+                        name="test.note", args={"list": f"l{n % 2}", "n": n}, lane=f"l{n % 2}", order_key=n
+                    )
+                    async with db.transaction() as uow:
+                        uow.enqueue(job_)
+                await until(lambda: _none(db), timeout=50)
+            finally:
+                await runner.stop()
     finally:
         redis.stop()
-    assert await lists(db) == {"l": list(range(6))}
+    assert await lists(db) == {f"l{k}": list(range(k, 12, 2)) for k in range(2)}
