@@ -72,18 +72,7 @@ async def record_outcome(
     else:
         attempt_id = at_work["id"]
     counted = outcome not in UNCOUNTED
-    await uow.update(
-        callback_attempt,
-        attempt_id,
-        {
-            "state": "ended",
-            "outcome": outcome,
-            "counted": counted,
-            "note": note,
-            "ended_at": uow.now,
-            "give_up_at": None,
-        },
-    )
+    await uow.update(callback_attempt, attempt_id, {**_ended(uow, outcome, counted=counted), "note": note})
     counts = {
         "counted_attempts": row["counted_attempts"] + counted,
         "uncounted_attempts": row["uncounted_attempts"] + (not counted),
@@ -330,6 +319,11 @@ async def _late(uow: UnitOfWork, promise: dict[str, Any], attempt: Mapping[str, 
         )  # fmt: skip
 
 
+def _ended(uow: UnitOfWork, outcome: str, *, counted: bool) -> dict[str, Any]:
+    """The columns of an attempt that is over."""
+    return {"state": "ended", "outcome": outcome, "counted": counted, "ended_at": uow.now, "give_up_at": None}
+
+
 async def give_up(uow: UnitOfWork, attempt_id: int) -> None:
     """An attempt of which nobody spoke in time ends: as our own agent's miss if only his phone was rung."""
     attempt = await uow.find(callback_attempt, attempt_id)
@@ -345,17 +339,7 @@ async def give_up(uow: UnitOfWork, attempt_id: int) -> None:
     if attempt is None or attempt["state"] != "dialling":
         return
     if promise["state"] in rows.OVER:
-        await uow.update(
-            callback_attempt,
-            attempt_id,
-            {
-                "state": "ended",
-                "outcome": "failed",
-                "counted": False,
-                "ended_at": uow.now,
-                "give_up_at": None,
-            },
-        )
+        await uow.update(callback_attempt, attempt_id, _ended(uow, "failed", counted=False))
         return
     only_agent = (
         attempt["call_id"] is not None
@@ -392,7 +376,7 @@ async def postpone(uow: UnitOfWork, row: dict[str, Any]) -> dict[str, Any]:
     await uow.execute(
         update(callback_attempt)
         .where(callback_attempt.c.callback_id == row["id"], callback_attempt.c.state == "dialling")
-        .values(state="ended", outcome="snoozed", counted=False, ended_at=uow.now, give_up_at=None)
+        .values(**_ended(uow, "snoozed", counted=False))
     )
     row = await rows.change(uow, row, state="due")
     await items.finish(uow, "callback", row["id"], "snoozed")
@@ -417,18 +401,8 @@ async def fall_back(uow: UnitOfWork, attempt_id: int, detail: str) -> None:
         )
         await rows.tell(uow, "updated", row, manual=True, reason=detail[:300])
         return
-    await uow.update(
-        callback_attempt,
-        attempt_id,
-        {
-            "state": "ended",
-            "outcome": "failed",
-            "counted": False,
-            "note": detail[:300],
-            "ended_at": uow.now,
-            "give_up_at": None,
-        },
-    )
+    failed = _ended(uow, "failed", counted=False)
+    await uow.update(callback_attempt, attempt_id, {**failed, "note": detail[:300]})
     row = await rows.change(
         uow, row, state="due", mode=Mode.AGENT_FIRST.value, uncounted_attempts=row["uncounted_attempts"] + 1
     )
