@@ -4,15 +4,17 @@ Every read is bounded: staffed agents, the first entries of the queue's lanes, t
 never all that waits, never the history. The arithmetic is in `routing.wait_model`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, exists, func, or_, select, union_all
+from sqlalchemy import ColumnElement, and_, bindparam, case, exists, func, or_, select, union_all
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.selectable import Select
 
 from crm_core.clock import HOUR, MINUTE
+from crm_core.db.prepared import Prepared, any_of, fetch
 from crm_core.db.uow import read_row
 from crm_core.schema import agent, call, inbox, team_member
 from routing import handle_time, store
@@ -27,7 +29,7 @@ from routing.schema import (
     queue_entry,
     work_item,
 )
-from routing.settings import ChannelSettings, TeamSettings
+from routing.settings import TeamSettings
 from routing.wait_model import Facts, Staff, Wait, expected
 
 #: entries looked at in front of somebody; an item stands in up to four lanes, so about a hundred people
@@ -64,18 +66,25 @@ async def estimate(
     lanes = await _lanes_of(conn, team_id, channel)
     ahead = await _ahead(conn, lanes)
     ringing = await _ringing(conn, team_id, besides) if channel == Channel.VOICE else 0
-    who = (
-        select(team_member.c.agent_id).where(team_member.c.team_id == team_id)
-        if team_id is not None
-        else select(agent.c.id)
-    )
-    if channel == Channel.VOICE:
-        # Whom the PBX cannot ring answers no call.
-        who = select(agent.c.id).where(agent.c.id.in_(who), agent.c.extension.is_not(None))
-    staff = await _staff(conn, who, team_id, channel, context.settings, now)
+    who = _WHO_OF_TEAM[team_id is not None, channel == Channel.VOICE]
+    here = {} if team_id is None else {"team": team_id}
+    staff = await _staff(conn, who, here, team_id, channel, context.settings, now)
     return expected(
         await _facts(conn, context, team_id, channel, now, ahead=ahead, staff=staff, also=ringing)
     )
+
+
+def _who_of_team(*, one: bool, rings: bool) -> Select[Any]:
+    who = (
+        select(team_member.c.agent_id).where(team_member.c.team_id == bindparam("team"))
+        if one
+        else select(agent.c.id)
+    )
+    # Whom the PBX cannot ring answers no call.
+    return select(agent.c.id).where(agent.c.id.in_(who), agent.c.extension.is_not(None)) if rings else who
+
+
+_WHO_OF_TEAM = {(o, r): _who_of_team(one=o, rings=r) for o in (True, False) for r in (True, False)}
 
 
 async def for_caller(
@@ -113,22 +122,31 @@ async def for_item(conn: AsyncConnection, item: Item, now: int) -> Wait:
     stands before it in their lanes.
     """
     context = await store.team_context(conn, item.team_id)
-    mine = select(queue_entry.c.lane_id).where(queue_entry.c.item_id == item.id)
     # Who declined or missed it a short while ago is not asked, however free he is.
-    left_out = [agent_id for agent_id in item.excluded if item.excludes(agent_id, now)]
-    who = select(agent_lane.c.agent_id).where(
-        agent_lane.c.lane_id.in_(mine), agent_lane.c.agent_id.not_in(left_out)
-    )
-    near = select(agent_state.c.agent_id).where(agent_state.c.agent_id.in_(who), agent_state.c.routable)
-    of_near = (
-        select(agent_lane.c.lane_id)
-        .join(lane, and_(lane.c.id == agent_lane.c.lane_id, lane.c.channel == item.channel))
-        .where(agent_lane.c.agent_id.in_(near.order_by(agent_state.c.agent_id).limit(50)))
-    )
-    found = await conn.scalars(mine.union(of_near).limit(MAX_LANES))
-    ahead = await _ahead(conn, [int(i) for i in found], before=item)
-    staff = await _staff(conn, who, item.team_id, item.channel, context.settings, now)
+    here = {"item": item.id, "left_out": [a for a in item.excluded if item.excludes(a, now)]}
+    found = [r["lane_id"] for r in await fetch(conn, _NEAR, {**here, "channel": item.channel})]
+    ahead = await _ahead(conn, found, before=item)
+    staff = await _staff(conn, _WHO_OF_ITEM, here, item.team_id, item.channel, context.settings, now)
     return expected(await _facts(conn, context, item.team_id, item.channel, now, ahead=ahead, staff=staff))
+
+
+_lanes_of_item = select(queue_entry.c.lane_id).where(queue_entry.c.item_id == bindparam("item"))
+_WHO_OF_ITEM = select(agent_lane.c.agent_id).where(
+    agent_lane.c.lane_id.in_(_lanes_of_item), ~any_of(agent_lane.c.agent_id, "left_out")
+)
+_near = (
+    select(agent_state.c.agent_id)
+    .where(agent_state.c.agent_id.in_(_WHO_OF_ITEM), agent_state.c.routable)
+    .order_by(agent_state.c.agent_id)
+    .limit(50)
+)
+_NEAR = Prepared(
+    _lanes_of_item.union(
+        select(agent_lane.c.lane_id)
+        .join(lane, and_(lane.c.id == agent_lane.c.lane_id, lane.c.channel == bindparam("channel")))
+        .where(agent_lane.c.agent_id.in_(_near))
+    ).limit(MAX_LANES)
+)
 
 
 async def of_inquiry(conn: AsyncConnection, inquiry_id: int, now: int) -> Wait | None:
@@ -192,23 +210,26 @@ async def _lanes_of(conn: AsyncConnection, team_id: int | None, channel: str) ->
 async def _ahead(conn: AsyncConnection, lanes: Sequence[int], *, before: Item | None = None) -> _Line:
     if not lanes:
         return _Line()
-    entries = select(queue_entry.c.item_id).where(queue_entry.c.lane_id.in_(lanes)).limit(MAX_ENTRIES)
-    if before is not None:
-        entries = entries.where(
-            or_(
-                queue_entry.c.order_key < before.order_key,
-                and_(queue_entry.c.order_key == before.order_key, queue_entry.c.item_id < before.id),
-            )
-        )
+    than = {} if before is None else {"key_": before.order_key, "item": before.id}
+    rows = await fetch(conn, _AHEAD[before is not None], {"lanes": list(lanes), **than})
+    return _Line(sorted(r["ready_at"] for r in rows), sum(r["n"] for r in rows) >= MAX_ENTRIES)
+
+
+def _first(*, before: bool) -> Prepared:
+    entries = select(queue_entry.c.item_id).where(any_of(queue_entry.c.lane_id, "lanes")).limit(MAX_ENTRIES)
+    if before:
+        key = bindparam("key_", type_=queue_entry.c.order_key.type)
+        same = and_(queue_entry.c.order_key == key, queue_entry.c.item_id < bindparam("item"))
+        entries = entries.where(or_(queue_entry.c.order_key < key, same))
     first = entries.subquery()
-    rows = (
-        await conn.execute(
-            select(work_item.c.id, work_item.c.ready_at, func.count())
-            .join(first, first.c.item_id == work_item.c.id)
-            .group_by(work_item.c.id, work_item.c.ready_at)
-        )
-    ).all()
-    return _Line(sorted(r[1] for r in rows), sum(r[2] for r in rows) >= MAX_ENTRIES)
+    return Prepared(
+        select(work_item.c.id, work_item.c.ready_at, func.count().label("n"))
+        .join(first, first.c.item_id == work_item.c.id)
+        .group_by(work_item.c.id, work_item.c.ready_at)
+    )
+
+
+_AHEAD = {before: _first(before=before) for before in (True, False)}
 
 
 async def _ringing(conn: AsyncConnection, team_id: int | None, besides: tuple[int, str] | None) -> int:
@@ -237,42 +258,56 @@ async def _ringing(conn: AsyncConnection, team_id: int | None, besides: tuple[in
 async def _staff(
     conn: AsyncConnection,
     who: Select[Any],
+    whose: Mapping[str, Any],
     team_id: int | None,
     channel: str,
     settings: TeamSettings,
     now: int,
 ) -> Staff:
-    """Agents who are there and serve the channel, busy ones too, each by the part of his time that this queue has."""
+    """Agents who are there and serve the channel, busy ones too, each by the part of his time that this queue has.
+
+    `who`: agents, by the parameters `whose`.
+    """
     rules = settings.channel(channel)
+    interrupts = tuple(sorted(rules.interrupts))
+    here = {**whose, "channel": channel, "now": now}
+    rows = await fetch(conn, _there(who, interrupts, counted=False), here)
+    if not rows:
+        return Staff()
+    total = len(rows)
+    if total == MAX_AGENTS:
+        total = int((await fetch(conn, _there(who, interrupts, counted=True), here))[0]["n"])
+    shares = await _shares(conn, [r["agent_id"] for r in rows], team_id, channel, interrupts, now)
+    weight = max(rules.weight, 1)
+    places = sum(max(min(r["max"], r["load_max"] // weight), 1) * shares[r["agent_id"]] for r in rows)
+    free = sum(1 for r in rows if r["used"] < r["max"] and r["blocking"] + rules.weight <= r["load_max"])
+    return Staff(agents=total, places=places * total / len(rows), free=free)
+
+
+@lru_cache(maxsize=64)
+def _there(who: Select[Any], interrupts: tuple[str, ...], *, counted: bool) -> Prepared:
     others = agent_slot.alias("others")
     blocking = (
         select(func.coalesce(func.sum(others.c.load), 0))
-        .where(others.c.agent_id == agent_state.c.agent_id, others.c.channel.not_in(sorted(rules.interrupts)))
+        .where(others.c.agent_id == agent_state.c.agent_id, *(others.c.channel != c for c in interrupts))
         .correlate(agent_state)
         .scalar_subquery()
     )
+    of_channel = agent_slot.c.channel == bindparam("channel")
     there = (
         select(
             agent_state.c.agent_id, agent_state.c.load_max, agent_slot.c.max, agent_slot.c.used,
             blocking.label("blocking"),
         )
-        .join(agent_slot, and_(agent_slot.c.agent_id == agent_state.c.agent_id, agent_slot.c.channel == channel))
+        .join(agent_slot, and_(agent_slot.c.agent_id == agent_state.c.agent_id, of_channel))
         .where(
             agent_state.c.agent_id.in_(who),
-            agent_state.c.routable, agent_state.c.lease_until > now, agent_slot.c.max > 0,
+            agent_state.c.routable, agent_state.c.lease_until > bindparam("now"), agent_slot.c.max > 0,
         )
     )  # fmt: skip
-    rows = (await conn.execute(there.order_by(agent_state.c.agent_id).limit(MAX_AGENTS))).all()
-    if not rows:
-        return Staff()
-    total = len(rows)
-    if total == MAX_AGENTS:
-        total = int(await conn.scalar(select(func.count()).select_from(there.subquery())) or 0)
-    shares = await _shares(conn, [r.agent_id for r in rows], team_id, channel, rules, now)
-    weight = max(rules.weight, 1)
-    places = sum(max(min(r.max, r.load_max // weight), 1) * shares[r.agent_id] for r in rows)
-    free = sum(1 for r in rows if r.used < r.max and r.blocking + rules.weight <= r.load_max)
-    return Staff(agents=total, places=places * total / len(rows), free=free)
+    if counted:
+        return Prepared(select(func.count().label("n")).select_from(there.subquery()))
+    return Prepared(there.order_by(agent_state.c.agent_id).limit(MAX_AGENTS))
 
 
 async def _shares(
@@ -280,36 +315,40 @@ async def _shares(
     agents: Sequence[int],
     team_id: int | None,
     channel: str,
-    rules: ChannelSettings,
+    interrupts: tuple[str, ...],
     now: int,
 ) -> dict[int, float]:
     """For each agent the part of his recent work that was this queue's; without any, one of as many as he has
     teams. Work that this channel may interrupt takes no time from it.
     """
     ids = list(agents)
-    mine = case((_same(assignment.c.team_id, team_id) & (assignment.c.channel == channel), 1), else_=0)
+    here = {"agents": ids, "channel_": channel, "since": now - _SHARE_MS}
+    lately = _lately(interrupts, of_team=team_id is not None)
+    rows = await fetch(conn, lately, here if team_id is None else {**here, "team": team_id})
+    done = {r["agent_id"]: (int(r["mine"]), int(r["n"])) for r in rows}
+    teams = {r["agent_id"]: int(r["n"]) for r in await fetch(conn, _TEAMS, {"agents": ids})}
+    return {i: _share(*done.get(i, (0, 0)), teams=teams.get(i, 1)) for i in ids}
+
+
+@lru_cache(maxsize=64)
+def _lately(interrupts: tuple[str, ...], *, of_team: bool) -> Prepared:
+    here = _same(assignment.c.team_id, of_team=of_team) & (assignment.c.channel == bindparam("channel_"))
     parts = [
-        select(assignment.c.agent_id, mine.label("mine")).where(
-            assignment.c.agent_id.in_(ids), assignment.c.channel.not_in(sorted(rules.interrupts)), when
+        select(assignment.c.agent_id, case((here, 1), else_=0).label("mine")).where(
+            any_of(assignment.c.agent_id, "agents"), *(assignment.c.channel != c for c in interrupts), when
         )
-        for when in (assignment.c.ended_at > now - _SHARE_MS, assignment.c.ended_at.is_(None))
+        for when in (assignment.c.ended_at > bindparam("since"), assignment.c.ended_at.is_(None))
     ]
     lately = union_all(*parts).subquery()
-    done = {
-        row[0]: (int(row[1]), int(row[2]))
-        for row in await conn.execute(
-            select(lately.c.agent_id, func.sum(lately.c.mine), func.count()).group_by(lately.c.agent_id)
-        )
-    }
-    teams = {
-        int(row[0]): int(row[1])
-        for row in await conn.execute(
-            select(team_member.c.agent_id, func.count())
-            .where(team_member.c.agent_id.in_(ids))
-            .group_by(team_member.c.agent_id)
-        )
-    }
-    return {i: _share(*done.get(i, (0, 0)), teams=teams.get(i, 1)) for i in ids}
+    mine, count = func.sum(lately.c.mine).label("mine"), func.count().label("n")
+    return Prepared(select(lately.c.agent_id, mine, count).group_by(lately.c.agent_id))
+
+
+_TEAMS = Prepared(
+    select(team_member.c.agent_id, func.count().label("n"))
+    .where(any_of(team_member.c.agent_id, "agents"))
+    .group_by(team_member.c.agent_id)
+)
 
 
 def _share(mine: int, all_of_it: int, *, teams: int) -> float:
@@ -324,25 +363,35 @@ async def _recent(
     conn: AsyncConnection, team_id: int | None, channel: str, now: int
 ) -> list[tuple[int, int]]:
     """(instant, waited ms) of the last that were answered from the queue, the newest first."""
+    here = {"channel_": channel, "since_": now - WAITS_MS}
+    rows = await fetch(
+        conn, _RECENT[team_id is not None], here if team_id is None else {**here, "team": team_id}
+    )
+    return [(r["started_at"], max(r["started_at"] - r["since"], 0)) for r in rows]
+
+
+def _same(column: ColumnElement[Any], *, of_team: bool) -> ColumnElement[bool]:
+    return column == bindparam("team") if of_team else column.is_(None)
+
+
+def _of_recent(*, of_team: bool) -> Prepared:
     earlier = assignment.alias("earlier")
     again = exists().where(earlier.c.item_id == assignment.c.item_id, earlier.c.id < assignment.c.id)
     since = func.coalesce(call.c.started_at, work_item.c.ready_at)
-    rows = await conn.execute(
-        select(assignment.c.started_at, since)
+    return Prepared(
+        select(assignment.c.started_at, since.label("since"))
         .join(work_item, work_item.c.id == assignment.c.item_id)
         .outerjoin(call, and_(work_item.c.source_kind == "call", call.c.id == work_item.c.source_id))
         .where(
-            _same(assignment.c.team_id, team_id),
-            assignment.c.channel == channel,
-            assignment.c.started_at > now - WAITS_MS,
-            assignment.c.cause.in_(_FROM_QUEUE),
+            _same(assignment.c.team_id, of_team=of_team),
+            assignment.c.channel == bindparam("channel_"),
+            assignment.c.started_at > bindparam("since_"),
+            or_(*(assignment.c.cause == cause for cause in _FROM_QUEUE)),
             ~again.correlate(assignment),
         )
         .order_by(assignment.c.started_at.desc())
         .limit(MAX_RECENT)
     )
-    return [(int(at), max(int(at) - int(since_ms), 0)) for at, since_ms in rows]
 
 
-def _same(column: ColumnElement[Any], team_id: int | None) -> ColumnElement[bool]:
-    return column.is_(None) if team_id is None else column == team_id
+_RECENT = {of_team: _of_recent(of_team=of_team) for of_team in (True, False)}

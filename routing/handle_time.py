@@ -10,7 +10,7 @@ from sqlalchemy import bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from crm_core.clock import MINUTE, SECOND
-from crm_core.db.prepared import Prepared
+from crm_core.db.prepared import Prepared, any_of, fetch
 from crm_core.db.together import Batch
 from crm_core.db.uow import UnitOfWork
 from routing.model import Channel
@@ -50,8 +50,10 @@ async def of_teams(
 ) -> dict[tuple[int | None, str], HandleTime]:
     """By (team, channel); what is not known is missing."""
     wanted = {NO_TEAM if t is None else t for t in team_ids}
-    rows = await conn.execute(select(handle_time).where(handle_time.c.team_id.in_(wanted)))
-    return {(r.team_id or None, r.channel): HandleTime(int(r.smoothed_ms), r.samples) for r in rows}
+    rows = await fetch(conn, _OF_TEAMS, {"teams": sorted(wanted)})
+    return {
+        (r["team_id"] or None, r["channel"]): HandleTime(int(r["smoothed_ms"]), r["samples"]) for r in rows
+    }
 
 
 async def note(uow: UnitOfWork, batch: Batch, team_id: int | None, channel: str, duration_ms: int) -> None:
@@ -71,6 +73,7 @@ async def note(uow: UnitOfWork, batch: Batch, team_id: int | None, channel: str,
 
 
 _here = (handle_time.c.team_id == bindparam("team"), handle_time.c.channel == bindparam("of"))
+_OF_TEAMS = Prepared(select(handle_time).where(any_of(handle_time.c.team_id, "teams")))
 _THERE = Prepared(select(handle_time.c.samples).where(*_here))
 _FREE = Prepared(
     select(handle_time.c.smoothed_ms, handle_time.c.samples)
